@@ -1,0 +1,1 @@
+"""What every stage shares, and the program: recipe, steps, store, runner, audio, training."""

@@ -1,0 +1,301 @@
+"""vqasr run | status | compare | check | prune. The only place that exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from pipeline.console import say
+from pipeline.errors import UserError, VqasrError, nearest
+
+if TYPE_CHECKING:
+    from pipeline.freshness import StepState
+    from pipeline.recipe import Recipe
+    from pipeline.runner import Run
+    from pipeline.stage import Step
+
+INTERRUPTED = 130
+EXP = click.option(
+    "--exp", type=click.Path(path_type=Path), default=Path("exp"), help="Folder of all results."
+)
+SET = click.option(
+    "--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the recipe."
+)
+RECIPE = click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vqasr", prog_name="vqasr")
+def cli() -> None:
+    """Train a speech recogniser that learns from unlabelled audio first.
+
+    A recipe's stages: 0 prepare, 1 quantizer, 2 discretize, 3 bert, 4 lm, 5 finetune, 6 decode,
+    7 score.
+    """
+
+
+@cli.command()
+@RECIPE
+@click.option("--stage", help="Start at this stage, by number or name.")
+@click.option("--stop-stage", help="Stop after this stage.")
+@SET
+@EXP
+@click.option("--force", is_flag=True, help="Run the chosen stages although they are done.")
+@click.option("--verify", is_flag=True, help="Read all audio again instead of trusting its time.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and stop.")
+def run(
+    recipe_path: Path,
+    stage: str | None,
+    stop_stage: str | None,
+    changes: tuple[str, ...],
+    exp: Path,
+    force: bool,
+    verify: bool,
+    dry_run: bool,
+) -> None:
+    """Run all stages of RECIPE that are not done."""
+    from pipeline.runner import Run
+    from pipeline.store import Store
+
+    recipe = _load(recipe_path, changes)
+    first = _stage_number(stage) if stage else None
+    last = _stage_number(stop_stage) if stop_stage else 7
+    if first is not None and first > last:
+        raise UserError(f"--stage {stage} comes after --stop-stage {stop_stage}.")
+    steps = _plan(recipe, exp, "verify" if verify else "look")
+    command = " ".join(["vqasr run", str(recipe_path), *(f"--set {c}" for c in changes)])
+    if exp != Path("exp"):
+        command += f" --exp {exp}"
+    job = Run(
+        steps=steps,
+        store=Store(exp / "store"),
+        links=exp / recipe.name,
+        first=first,
+        last=last,
+        force=force,
+        device="cpu",
+        command=command,
+    )
+    pending = job.pending()
+    if dry_run:
+        _tell_pending(job, pending)
+        return
+    if pending:
+        job = _on_device(job, recipe)
+        say(f"{recipe.name}: {len(pending)} of {len(steps)} steps to run, on {job.device}")
+        job.carry_out()
+    else:
+        job.carry_out()
+        say(f"{recipe.name}: nothing to do, {len(steps)} steps are done")
+    _results(recipe, job)
+
+
+def _on_device(job: Run, recipe: Recipe) -> Run:
+    """The run with its device chosen; torch is imported only here."""
+    from dataclasses import replace
+
+    import torch
+
+    from pipeline.training import set_threads
+
+    set_threads(recipe.machine.threads)
+    wanted = recipe.machine.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("machine.device is cuda, and torch finds no GPU. Set it to auto or cpu.")
+    has_gpu = wanted != "cpu" and torch.cuda.is_available()
+    return replace(job, device="cuda" if has_gpu else "cpu")
+
+
+def _tell_pending(job: Run, pending: list[Step]) -> None:
+    states = {id(s.step): s for s in job.examine()}
+    for step in pending:
+        state = states[id(step)]
+        why = f": {'; '.join(state.reasons)}" if state.reasons else ""
+        click.echo(f"{step.title} ({state.state}{why})")
+    click.echo(f"{len(pending)} of {len(job.steps)} steps would run")
+
+
+def _results(recipe: Recipe, job: Run) -> None:
+    """Write results.json, RESULTS.md and the plot if every score is there, and show the table."""
+    from stages.acoustic.publish import publish
+
+    scores = [s for s in job.steps if s.stage == "score"]
+    if all(job.store.stamp(s) is not None for s in scores):
+        click.echo(publish(recipe, job.steps, job.store, job.links))
+
+
+@cli.command()
+@RECIPE
+@SET
+@EXP
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(recipe_path: Path, changes: tuple[str, ...], exp: Path, as_json: bool) -> None:
+    """Say of every step whether it is done, and why not."""
+    from pipeline.freshness import examine
+    from pipeline.store import Store
+    from stages import STAGES
+
+    recipe = _load(recipe_path, changes)
+    steps = _plan(recipe, exp, "trust")
+    states = examine(steps, Store(exp / "store"), exp / recipe.name)
+    used = {s.number for s in steps}
+    rows = [_row(s) for s in states]
+    rows += [
+        {"number": n, "name": name, "state": "not used"}
+        for n, name in enumerate(STAGES)
+        if n not in used
+    ]
+    rows.sort(key=lambda row: row["number"])
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from tabulate import tabulate
+
+    shown = [
+        [r["number"], r["name"], r.get("label", ""), r["state"], r.get("seconds"), _remark(r)]
+        for r in rows
+    ]
+    click.echo(tabulate(shown, ["", "stage", "step", "state", "seconds", "why"], "simple"))
+
+
+def _row(state: StepState) -> dict[str, Any]:
+    step, stamp = state.step, state.stamp
+    return {
+        "number": step.number,
+        "name": step.stage,
+        "label": step.label,
+        "budget": step.budget,
+        "seed": step.seed,
+        "state": state.state,
+        "reasons": state.reasons,
+        "notes": state.notes,
+        "seconds": stamp.seconds if stamp else None,
+        "path": str(state.path),
+    }
+
+
+def _remark(row: dict[str, Any]) -> str:
+    told = [*row.get("reasons", []), *row.get("notes", [])]
+    more = f" (and {len(told) - 3} more)" if len(told) > 3 else ""
+    return "; ".join(told[:3]) + more
+
+
+@cli.command()
+@click.argument("recipes", nargs=-1, required=True)
+@EXP
+@click.option(
+    "--format", "form", type=click.Choice(["table", "md", "csv", "json"]), default="table"
+)
+def compare(recipes: tuple[str, ...], exp: Path, form: str) -> None:
+    """Show WER by budget and system of the RECIPES, which have run before.
+
+    A recipe is named by its file or its name; a results.json is taken as it is.
+    """
+    from stages.acoustic import results
+
+    rows: list[dict[str, Any]] = []
+    for recipe in recipes:
+        path = Path(recipe)
+        if path.suffix != ".json":
+            path = exp / path.stem / "results.json"
+        try:
+            rows += json.loads(path.read_text("utf-8"))
+        except FileNotFoundError as error:
+            there = ", ".join(sorted(p.parent.name for p in exp.glob("*/results.json"))) or "none"
+            raise UserError(
+                f"{recipe} has no results ({path} is not there).",
+                remedy=f"vqasr run {recipe}; there are results of: {there}",
+            ) from error
+    click.echo(results.format_table(results.compare([rows]), form))
+
+
+@cli.command()
+def check() -> None:
+    """Check every component: its version, and whether it works."""
+    from pipeline import checks
+
+    sys.exit(checks.main())
+
+
+@cli.command()
+@EXP
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+def prune(exp: Path, yes: bool) -> None:
+    """Delete the artifacts that no recipe of EXP points to; they are listed first."""
+    kept = {p.resolve() for p in exp.glob("*/[0-9]-*") if p.is_symlink()}
+    unused = sorted(
+        p
+        for p in (exp / "store").glob("*-*")
+        if p.is_dir() and p.resolve() not in kept and p.suffix in ("", ".old")
+    )
+    if not unused:
+        click.echo("Nothing to prune: every artifact belongs to a recipe.")
+        return
+    total = 0
+    for path in unused:
+        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+        total += size
+        click.echo(f"{size / 1e6:9.1f} MB  {path}")
+    click.echo(f"{len(unused)} artifacts, {total / 1e6:.1f} MB")
+    if yes or click.confirm("Delete them?"):
+        for path in unused:
+            shutil.rmtree(path)
+        click.echo("deleted")
+
+
+def _load(path: Path, changes: tuple[str, ...]) -> Recipe:
+    from pipeline.recipe_file import load
+
+    return load(path, changes)
+
+
+def _plan(recipe: Recipe, exp: Path, mode: str) -> list[Step]:
+    from stages.plan import plan
+    from stages.prepare.sources import FileHashes
+
+    return plan(recipe, FileHashes(exp / "store" / "files.json", mode))
+
+
+def _stage_number(text: str) -> int:
+    from stages import STAGES
+
+    if text.isdigit() and int(text) < len(STAGES):
+        return int(text)
+    if text in STAGES:
+        return STAGES.index(text)
+    raise UserError(f"There is no stage '{text}'; {nearest(text, STAGES)}, or 0 to 7")
+
+
+def _on_signal(number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def main() -> NoReturn:
+    """Run the program and exit: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
+    # Python's hashes and fairseq's tokenizers may not decide anything, and need no warning.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _on_signal)
+    try:
+        result = cli(standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except VqasrError as error:
+        click.echo(f"vqasr: {error.text()}", err=True)
+        sys.exit(error.exit_status)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("vqasr: interrupted; the same command goes on", err=True)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

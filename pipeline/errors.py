@@ -1,0 +1,51 @@
+"""The errors that a person is meant to read. Only the command line exits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VqasrError(Exception):
+    """A failure told in a few lines: what, the constraint, the value found, the remedy.
+
+    `exit_status` is what the program ends with when nothing catches the error.
+    """
+
+    exit_status = 1
+
+    def __init__(
+        self, what: str, *, constraint: str = "", found: str = "", remedy: str = ""
+    ) -> None:
+        self.what, self.constraint, self.found, self.remedy = what, constraint, found, remedy
+        super().__init__(self.text())
+
+    def text(self) -> str:
+        """The message, one line for each part that is there."""
+        parts = [self.what]
+        for label, value in (
+            ("must", self.constraint),
+            ("found", self.found),
+            ("remedy", self.remedy),
+        ):
+            if value:
+                parts.append(f"  {label}: {value}")
+        return "\n".join(parts)
+
+
+class UserError(VqasrError):
+    """What the user gave is wrong: a recipe, an option, a corpus. Exit status 2."""
+
+    exit_status = 2
+
+
+class RunError(VqasrError):
+    """A run failed although the input was accepted. Exit status 1."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """`valid` as text, the names most like `name` first, so that a typo finds its remedy."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    listed = ", ".join(names)
+    return f"did you mean {close[0]}? There are: {listed}" if close else f"there are: {listed}"

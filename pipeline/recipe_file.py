@@ -1,0 +1,152 @@
+"""From YAML files and `--set` options to a checked Recipe; all mistakes are told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline import plugins
+from pipeline.errors import UserError, nearest
+from pipeline.recipe import CORPORA, FRONT_ENDS, Recipe, Section
+
+
+def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read the recipe at `path`, over its `base` recipes, with `section.key=value` changes.
+
+    Raises:
+        UserError: a file that is not there or not YAML, or any number of wrong keys and values.
+    """
+    values = _read_with_base(path, ())
+    for change in changes:
+        _apply(values, change)
+    return _check(values, path)
+
+
+def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise UserError(f"{path}: `base` leads back to itself.")
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        there = sorted(str(p) for p in path.parent.glob("*.yaml"))
+        remedy = f"there are {', '.join(there)}" if there else "check the path"
+        raise UserError(f"No such recipe: {path}; {remedy}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as YAML: {reason}") from error
+    if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
+        raise UserError(f"{path} is not a recipe: it must be a mapping of sections.")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise UserError(f"{path}: base must be the name of a recipe beside it, found {base!r}.")
+    return _over(_read_with_base(path.parent / base, (*seen, path)), values)
+
+
+def _over(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` laid over `base`, mapping by mapping; another corpus or front-end replaces all."""
+    merged = dict(base)
+    for key, value in values.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        if both and not any(t in value and value[t] != old.get(t) for t in ("kind", "name")):
+            merged[key] = _over(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    """Carry out one `section.key=value`; the value is read as YAML."""
+    key, equals, text = change.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise UserError(f"--set {change}: write section.key=value, such as finetune.updates=500")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {change}: the value is not YAML.") from error
+    here = values
+    for part in parts[:-1]:
+        there = here.get(part)
+        if isinstance(there, str) and part == "frontend":
+            there = {"name": there}
+        if there is not None and not isinstance(there, dict):
+            raise UserError(f"--set {change}: {part} holds a value, not a section.")
+        here[part] = there = dict(there or {})
+        here = there
+    here[parts[-1]] = value
+
+
+def _check(values: dict[str, Any], path: Path) -> Recipe:
+    values.setdefault("name", path.stem)
+    if isinstance(values.get("frontend"), str):
+        values["frontend"] = {"name": values["frontend"]}
+    mistakes: list[str] = []
+    for section, key, package, what in (
+        ("corpus", "kind", CORPORA, "kind of corpus"),
+        ("frontend", "name", FRONT_ENDS, "front-end"),
+    ):
+        found = _plugin_section(values.get(section), key, package, what, section, mistakes)
+        # Its own mistakes are told already: anything valid keeps the rest checkable.
+        values[section] = found if found is not None else _placeholder(section)
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        mistakes.extend(_told(error, Recipe, ""))
+    if mistakes or recipe is None:
+        raise UserError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+    return recipe
+
+
+def _placeholder(section: str) -> Section:
+    from pipeline.recipe import CorpusSettings
+
+    return CorpusSettings(kind="none") if section == "corpus" else Section()
+
+
+def _plugin_section(
+    value: Any, key: str, package: str, what: str, section: str, mistakes: list[str]
+) -> Section | None:
+    """The section as the Settings of the file that it names; mistakes are added to the list."""
+    if not isinstance(value, dict) or not isinstance(value.get(key), str):
+        known = ", ".join(plugins.names(package))
+        mistakes.append(f"{section}.{key} must name a {what}; there are: {known}")
+        return None
+    try:
+        settings: type[Section] = plugins.find(package, value[key], what).Settings
+        return settings.model_validate(value)
+    except UserError as error:
+        mistakes.append(f"{section}.{key}: {error.what} {error.remedy}")
+    except ValidationError as error:
+        mistakes.extend(_told(error, settings, f"{section}."))
+    return None
+
+
+def _told(error: ValidationError, model: type[BaseModel], prefix: str) -> list[str]:
+    """One line for each mistake that pydantic found."""
+    lines = []
+    for one in error.errors():
+        where = prefix + ".".join(str(part) for part in one["loc"])
+        if one["type"] == "extra_forbidden":
+            known = _keys_at(model, one["loc"][:-1])
+            lines.append(f"unknown key {where}; {nearest(str(one['loc'][-1]), known)}")
+        else:
+            reason = one["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {reason}; found {one.get('input')!r}")
+    return lines
+
+
+def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys allowed in the section at `location`."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        inner = [field.annotation, *get_args(field.annotation)] if field else []
+        model = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), model)
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,233 @@
+"""Artifacts on disk: lock, work in .partial, verify, stamp last."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.audio import file_sha256
+from pipeline.console import say
+from pipeline.errors import RunError
+from pipeline.manifest import AUDIO_ROOT
+from pipeline.stage import Step
+
+STAMP = "stamp.json"
+INPUTS = "inputs.json"  # in a .partial folder: what its content was made from
+NOT_HASHED = {STAMP, AUDIO_ROOT}
+TOLD_VERSIONS = ("torch", "transformers", "fairseq", "numpy", "kenlm", "flashlight-text", "jiwer")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What an artifact says of itself; written last, so its being there means complete.
+
+    Attributes:
+        digest: of all outputs; equal digests are equal content.
+        inputs: digest of what was read, by role.
+        outputs: SHA-256 by file name.
+    """
+
+    signature: str
+    title: str
+    version: int
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    input_signatures: Mapping[str, str]
+    outputs: Mapping[str, str]
+    digest: str
+    sources: str
+    versions: Mapping[str, str]
+    seconds: float
+    command: str
+    host: str
+
+
+class Store:
+    """The folder of all artifacts, each named by its stage and signature."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, step: Step) -> Path:
+        return self.root / step.artifact_name
+
+    def partial(self, step: Step) -> Path:
+        return self.root / f"{step.artifact_name}.partial"
+
+    def stamp(self, step: Step) -> Stamp | None:
+        """The stamp of a finished artifact, None where there is none."""
+        return read_stamp(self.path(step))
+
+    @contextmanager
+    def locked(self, step: Step) -> Iterator[None]:
+        """Hold the step's lock; wait, naming the owner, while another process has it.
+
+        The lock is an flock: the system lets go of it when its owner dies.
+        """
+        from filelock import FileLock, Timeout
+
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock_path = self.root / f"{step.artifact_name}.lock"
+        owner_path = self.root / f"{step.artifact_name}.owner"
+        lock = FileLock(lock_path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            owner = owner_path.read_text("utf-8") if owner_path.exists() else "another process"
+            say(f"{step.title}: {owner} is at work on it; waiting")
+            lock.acquire()
+        try:
+            owner_path.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
+            yield
+        finally:
+            owner_path.unlink(missing_ok=True)
+            lock.release()
+
+    def open_partial(self, step: Step, inputs: Mapping[str, str]) -> tuple[Path, bool]:
+        """The folder to work in, and whether a killed run left work that still counts."""
+        folder = self.partial(step)
+        told = folder / INPUTS
+        if told.exists() and json.loads(told.read_text("utf-8")) == dict(inputs):
+            return folder, True
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_atomically(told, json.dumps(dict(inputs), sort_keys=True))
+        return folder, False
+
+    def finish(self, step: Step, inputs: Mapping[str, str], seconds: float) -> Stamp:
+        """Stamp the .partial folder and give it its name; an older one of that name goes."""
+        folder, final = self.partial(step), self.path(step)
+        shutil.rmtree(folder / "scratch", ignore_errors=True)
+        (folder / INPUTS).unlink(missing_ok=True)
+        if step.audio_root is not None:
+            (folder / AUDIO_ROOT).write_text(f"{step.audio_root.resolve()}\n", "utf-8")
+        outputs = hash_outputs(folder)
+        stamp = Stamp(
+            signature=step.signature,
+            title=step.title,
+            version=step.version,
+            settings=step.settings,
+            inputs=dict(inputs),
+            input_signatures={role: s.signature for role, s in step.inputs.items()},
+            outputs=outputs,
+            digest=digest(outputs),
+            sources=sources_hash(step),
+            versions=versions(),
+            seconds=round(seconds, 2),
+            command=" ".join(sys.argv),
+            host=f"{platform.machine()}, {os.cpu_count()} cores",
+        )
+        write_atomically(folder / STAMP, json.dumps(asdict(stamp), indent=1, ensure_ascii=False))
+        if final.exists():
+            old = self.root / f"{step.artifact_name}.old"
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+            folder.rename(final)
+            shutil.rmtree(old)
+        else:
+            folder.rename(final)
+        sync(self.root)
+        return stamp
+
+    def verify(self, step: Step, rebuild: str) -> str:
+        """Hash a finished artifact and return its digest.
+
+        Raises:
+            RunError: it is not what its stamp says; `rebuild` is the command that makes it anew.
+        """
+        stamp, folder = self.stamp(step), self.path(step)
+        if stamp is None:
+            raise RunError(f"{step.title} is not there.", remedy=rebuild)
+        there = hash_outputs(folder)
+        for name in sorted(set(there) | set(stamp.outputs)):
+            if there.get(name) != stamp.outputs.get(name):
+                state = "is missing" if name not in there else "is not what was written"
+                raise RunError(f"{folder / name} {state} (its checksum differs).", remedy=rebuild)
+        return stamp.digest
+
+
+def read_stamp(folder: Path) -> Stamp | None:
+    """The stamp in `folder`; None where there is none, or a damaged one."""
+    try:
+        return Stamp(**json.loads((folder / STAMP).read_text("utf-8")))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
+        return None
+
+
+def hash_outputs(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of an artifact, by name relative to it."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    names = {p.relative_to(folder).as_posix(): p for p in files}
+    return {name: file_sha256(p) for name, p in names.items() if name not in NOT_HASHED}
+
+
+def digest(outputs: Mapping[str, str]) -> str:
+    """One hash for all outputs."""
+    return hashlib.sha256(json.dumps(dict(outputs), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write so that the old or the new file is there, never half of one."""
+    beside = path.with_name(path.name + ".tmp")
+    with open(beside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Make renames in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    found = {"python": platform.python_version()}
+    for name in TOLD_VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def sources_hash(step: Step) -> str:
+    """Hash of the Python files in the room of the stage that does the step's work."""
+    work = step.run.func if isinstance(step.run, partial) else step.run
+    module = sys.modules.get(work.__module__)
+    file = getattr(module, "__file__", None)
+    return _folder_hash(Path(file).parent) if file else ""
+
+
+@cache
+def _folder_hash(folder: Path) -> str:
+    told = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        told.update(path.relative_to(folder).as_posix().encode())
+        told.update(path.read_bytes())
+    return told.hexdigest()[:16]
+
+
+def age_seconds(path: Path) -> float:
+    """Seconds since the path was last written."""
+    return time.time() - path.stat().st_mtime

@@ -1,0 +1,274 @@
+"""The one training loop for BERT and CTC: exact resume, stops on NaN."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pipeline.audio import file_sha256
+from pipeline.errors import RunError
+from pipeline.stage import StepContext
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+KEPT_CHECKPOINTS = 2
+LOG_EVERY_UPDATES = 25
+LARGEST_GRADIENT_NORM = 1.0
+
+
+def generator(*key: object) -> np.random.Generator:
+    """A random generator that is a pure function of `key`, such as (seed, epoch, utterance)."""
+    told = hashlib.sha256(json.dumps(key).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(told[:16], "little")))
+
+
+class Batches:
+    """Batches of utterances of like length, as a pure function of (seed, epoch).
+
+    Args:
+        lengths: frames by utterance id.
+        batch_frames: frames of a batch, padding included; a longer utterance stands alone.
+    """
+
+    def __init__(self, lengths: Mapping[str, int], batch_frames: int, seed: int) -> None:
+        self._lengths, self._batch_frames, self._seed = dict(lengths), batch_frames, seed
+        self._ends: list[int] = []  # number of updates up to the end of each epoch
+        self._epochs: dict[int, list[list[str]]] = {}
+
+    def epoch(self, epoch: int) -> list[list[str]]:
+        """All utterances once, in batches, shuffled."""
+        if epoch not in self._epochs:
+            rng = generator(self._seed, "batches", epoch)
+            # Lengths are jittered, so that epochs differ in who shares a batch.
+            jitter = rng.uniform(0.9, 1.1, len(self._lengths))
+            ids = sorted(self._lengths)
+            near = [self._lengths[i] * j for i, j in zip(ids, jitter, strict=True)]
+            batches: list[list[str]] = [[]]
+            longest = 0
+            for index in np.argsort(near, kind="stable"):
+                utterance = ids[index]
+                longest = max(longest, self._lengths[utterance])
+                if batches[-1] and longest * (len(batches[-1]) + 1) > self._batch_frames:
+                    batches.append([])
+                    longest = self._lengths[utterance]
+                batches[-1].append(utterance)
+            order = rng.permutation(len(batches))
+            self._epochs = {epoch: [batches[i] for i in order]}
+        return self._epochs[epoch]
+
+    def at(self, update: int) -> tuple[int, list[str]]:
+        """The epoch that update number `update` (from 0) falls in, and its utterances."""
+        while not self._ends or self._ends[-1] <= update:
+            before = self._ends[-1] if self._ends else 0
+            self._ends.append(before + len(self.epoch(len(self._ends))))
+        epoch = bisect_right(self._ends, update)
+        start = self._ends[epoch - 1] if epoch else 0
+        return epoch, self.epoch(epoch)[update - start]
+
+
+def linear_schedule(updates: int, warmup: int) -> Callable[[int], float]:
+    """Scale of the learning rate: up over `warmup` updates, then down to 0 at the end."""
+
+    def scale(update: int) -> float:
+        if update < warmup:
+            return (update + 1) / warmup
+        return max(updates - update, 1) / max(updates - warmup, 1)
+
+    return scale
+
+
+def tri_stage_schedule(
+    updates: int, phases: tuple[float, float, float], final_scale: float
+) -> Callable[[int], float]:
+    """Warm-up from 1 %, hold, exponential decay to `final_scale` (wav2vec 2.0 fine-tuning)."""
+    warmup, hold = round(updates * phases[0]), round(updates * phases[1])
+    decay = max(updates - warmup - hold, 1)
+
+    def scale(update: int) -> float:
+        if update < warmup:
+            return 0.01 + 0.99 * update / warmup
+        if update < warmup + hold:
+            return 1.0
+        return float(final_scale ** ((update - warmup - hold) / decay))
+
+    return scale
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained and how.
+
+    Attributes:
+        loss: (update, epoch, utterance ids) to a scalar loss and what to log beside it.
+        scale: factor of the learning rate at an update.
+        each: called before every update with its number; to freeze and thaw.
+    """
+
+    model: nn.Module
+    loss: Callable[[int, int, list[str]], tuple[Tensor, dict[str, float]]]
+    batches: Batches
+    updates: int
+    learning_rate: float
+    scale: Callable[[int], float]
+    seed: int
+    checkpoint_every: int
+    weight_decay: float = 0.0
+    each: Callable[[int], None] = lambda update: None
+    what: str = "training"
+
+    def run(self, ctx: StepContext) -> list[dict[str, float]]:
+        """Train to the last update and return the logged history.
+
+        A killed run goes on from its newest intact checkpoint. Batches, masks and dropout are
+        functions of the update's number, so the weights come out as if nothing had happened.
+
+        Raises:
+            RunError: the loss is NaN or infinite; names the update and its utterances.
+        """
+        optimizer = torch.optim.AdamW(
+            _decayed_or_not(self.model, self.weight_decay),
+            lr=self.learning_rate,
+            betas=(0.9, 0.98),
+            eps=1e-6,
+            foreach=True,
+        )
+        first, history, sums = self._resume(ctx, optimizer)
+        writer = _TensorBoard(ctx.tensorboard, first)
+        with ctx.progress(self.updates, self.what, "updates", first) as progress:
+            for update in range(first, self.updates):
+                metrics = self._update(update, optimizer)
+                for name, value in metrics.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                done = update + 1
+                progress.update(note=f"loss {metrics['loss']:.3f}")
+                if done % LOG_EVERY_UPDATES == 0:
+                    row = {k: round(v / LOG_EVERY_UPDATES, 5) for k, v in sums.items()}
+                    history.append({"update": done, **row})
+                    writer.write(done, row | {"learning_rate": optimizer.param_groups[0]["lr"]})
+                    ctx.log.debug("update %d %s", done, row)
+                    sums = {}
+                if done % self.checkpoint_every == 0 and done < self.updates:
+                    self._save(ctx, optimizer, done, history, sums)
+        writer.close()
+        return history
+
+    def _update(self, update: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        self.model.train()
+        self.each(update)
+        epoch, ids = self.batches.at(update)
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate * self.scale(update)
+        torch.manual_seed(int(generator(self.seed, "update", update).integers(2**62)))
+        loss, metrics = self.loss(update, epoch, ids)
+        if not torch.isfinite(loss):
+            raise RunError(
+                f"The loss of {self.what} is {loss.item()} at update {update + 1}.",
+                found="utterances " + ", ".join(ids[:8]) + (" ..." if len(ids) > 8 else ""),
+                remedy="look at these utterances, or lower the learning rate",
+            )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT_NORM)
+        optimizer.step()
+        return {"loss": loss.item(), "gradient_norm": norm.item(), **metrics}
+
+    def _save(
+        self,
+        ctx: StepContext,
+        optimizer: torch.optim.Optimizer,
+        done: int,
+        history: list[dict[str, float]],
+        sums: dict[str, float],
+    ) -> None:
+        """Write a checkpoint, then its checksum: a checkpoint without one does not count."""
+        path = ctx.scratch / f"checkpoint-{done:08d}.pt"
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "update": done,
+            "history": history,
+            "sums": sums,
+        }
+        beside = path.with_suffix(".tmp")
+        with open(beside, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        marker = path.with_suffix(".sha256")
+        marker_beside = marker.with_suffix(".marker-tmp")
+        marker_beside.write_text(file_sha256(path))
+        marker_beside.replace(marker)
+        for old in sorted(ctx.scratch.glob("checkpoint-*.pt"))[:-KEPT_CHECKPOINTS]:
+            old.with_suffix(".sha256").unlink(missing_ok=True)
+            old.unlink()
+
+    def _resume(
+        self, ctx: StepContext, optimizer: torch.optim.Optimizer
+    ) -> tuple[int, list[dict[str, float]], dict[str, float]]:
+        for path in sorted(ctx.scratch.glob("checkpoint-*.pt"), reverse=True):
+            state = _load_intact(path)
+            if state is None:
+                ctx.say(f"checkpoint {path.name} is damaged; the one before it is used")
+                continue
+            self.model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            return int(state["update"]), list(state["history"]), dict(state["sums"])
+        return 0, [], {}
+
+
+def _load_intact(path: Path) -> dict[str, Any] | None:
+    marker = path.with_suffix(".sha256")
+    if not marker.exists() or marker.read_text() != file_sha256(path):
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _decayed_or_not(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases and norms do not."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+class _TensorBoard:
+    """TensorBoard scalars; what a killed run logged beyond its checkpoint is purged."""
+
+    def __init__(self, folder: Path, first: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=first)  # type: ignore[no-untyped-call]
+
+    def write(self, update: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, update)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+def pad(rows: Sequence[np.ndarray[Any, Any]], value: float = 0) -> tuple[Tensor, Tensor]:
+    """Stack arrays of (F,) or (F, D) into one of B rows, padded at the end; and lengths_B."""
+    lengths = [len(row) for row in rows]
+    padded = np.full((len(rows), max(lengths), *rows[0].shape[1:]), value, dtype=rows[0].dtype)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return torch.from_numpy(padded), torch.tensor(lengths)
+
+
+def set_threads(threads: int) -> None:
+    """Let torch use so many cores; 0 means all."""
+    torch.set_num_threads(threads or os.cpu_count() or 1)

@@ -1,0 +1,111 @@
+"""From log-probabilities to words: the cache, and the decoders by name.
+
+Legend: T frames after subsampling, V targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from pipeline import plugins
+from pipeline.errors import RunError
+from pipeline.manifest import Manifest
+from pipeline.recipe import DecodeSettings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    LogProbs = NDArray[np.float32]
+
+DECODERS = "stages.acoustic.decoders"
+LOG_PROBS = "log_probs.safetensors"
+BLANK_SHARE = 0.95  # of empty hypotheses, above which a model is said to emit only blanks
+
+
+class Decoder(Protocol):
+    """A way to write words; `tunable` where the two weights make a difference."""
+
+    tunable: bool
+
+    def decode(self, log_probs_TV: LogProbs, lm_weight: float, word_score: float) -> list[str]:
+        """The words of one utterance."""
+        ...
+
+
+def build(name: str, folder_lm: Path, settings: DecodeSettings) -> Decoder:
+    """The decoder of file `decoders/<name>.py`, for the targets and n-gram of stage 4.
+
+    Raises:
+        pipeline.errors.UserError: there is none of that name.
+    """
+    module = plugins.find(DECODERS, name, "decoder")
+    decoder: Decoder = module.build(folder_lm, settings)
+    return decoder
+
+
+def write_log_probs(path: Path, log_probs: Mapping[str, NDArray[np.floating[Any]]]) -> None:
+    """Write one (T, V) array per utterance id, as float32 in a safetensors file.
+
+    Raises:
+        RunError: an array holds NaN, or has not two axes.
+    """
+    for utterance_id, array_TV in log_probs.items():
+        if array_TV.ndim != 2 or np.isnan(array_TV).any():
+            raise RunError(
+                f"Utterance {utterance_id}: its log-probabilities cannot be decoded.",
+                constraint="frames x targets, none of them NaN",
+                found=f"shape {array_TV.shape}, {int(np.isnan(array_TV).sum())} NaN",
+                remedy="look at the training's losses; a smaller finetune.learning_rate helps",
+            )
+    arrays = {i: np.ascontiguousarray(log_probs[i], np.float32) for i in sorted(log_probs)}
+    part = path.with_name(path.name + ".part")
+    save_file(arrays, part)
+    part.replace(path)
+
+
+def read_log_probs(path: Path) -> dict[str, LogProbs]:
+    """What `write_log_probs` wrote, sorted by utterance id."""
+    arrays: dict[str, LogProbs] = load_file(path)
+    return {i: arrays[i] for i in sorted(arrays)}
+
+
+Texts = dict[str, str]  # the text of each utterance, by id
+
+
+def decode_all(
+    decoder: Decoder,
+    log_probs: Mapping[str, LogProbs],
+    weights: tuple[float, float],
+    told: Callable[[int], None] | None = None,
+) -> Texts:
+    """The words of every utterance; `told` hears of each one done."""
+    texts = {}
+    for utterance_id, log_probs_TV in log_probs.items():
+        texts[utterance_id] = " ".join(decoder.decode(log_probs_TV, *weights))
+        if told:
+            told(1)
+    return texts
+
+
+def empty_share(texts: Mapping[str, str]) -> float:
+    """The share of hypotheses without a word."""
+    return sum(not text for text in texts.values()) / max(len(texts), 1)
+
+
+def check_matches(log_probs: Mapping[str, LogProbs], manifest: Manifest) -> None:
+    """Refuse log-probabilities of other utterances than the manifest's.
+
+    Raises:
+        RunError: an utterance is missing on one side.
+    """
+    differ = sorted(log_probs.keys() ^ {u.id for u in manifest})
+    if differ:
+        raise RunError(
+            "Log-probabilities and manifest are not of the same utterances.",
+            found=f"{len(differ)} on one side only, such as {differ[0]}",
+        )

@@ -1,0 +1,15 @@
+"""One file a front-end, found by its name: what an utterance is to the acoustic model.
+
+A front-end file has
+    Settings            a Section with `name: Literal["<file name>"]`
+    STAGES              the stages among "quantizer", "discretize", "bert" whose work it reads
+    open_split(settings, folders)
+                        a function from an utterance id to its features: (F, D) float32, or
+                        tokens (F,) int64. `folders` holds "manifest" and, by STAGES, "units"
+                        and "vocabulary".
+    new_encoder(settings, bert, folders)
+                        the encoder to fine-tune (`bert`: BertSettings; `folders` as by STAGES)
+    empty_encoder(config)
+                        the same without weights, from the `encoder` entry of a saved model
+Encoders are those of stages/acoustic/encoders.py or behave like them.
+"""

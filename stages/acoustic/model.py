@@ -1,0 +1,79 @@
+"""The acoustic model: an encoder, frames joined, a linear CTC layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from pipeline import plugins
+from pipeline.recipe import FRONT_ENDS
+from stages.acoustic.encoders import attended
+
+
+class AcousticConfig(PretrainedConfig):
+    """What it takes to build the model without its weights.
+
+    Args:
+        frontend: the settings of the front-end, its name among them.
+        encoder: the encoder's own config.
+        targets: number of CTC targets, the blank (0) included.
+        subsample: frames joined before the CTC layer.
+    """
+
+    model_type = "vqasr_acoustic"
+
+    def __init__(
+        self,
+        frontend: dict[str, Any] | None = None,
+        encoder: dict[str, Any] | None = None,
+        targets: int = 1,
+        subsample: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        self.frontend = frontend or {}
+        self.encoder = encoder or {}
+        self.targets, self.subsample = targets, subsample
+        super().__init__(**kwargs)
+
+
+class AcousticModel(PreTrainedModel):
+    """Features or tokens of B utterances to log-probabilities of CTC targets."""
+
+    config_class = AcousticConfig
+
+    def __init__(self, config: AcousticConfig, encoder: nn.Module | None = None) -> None:
+        super().__init__(config)
+        frontend = plugins.find(FRONT_ENDS, config.frontend["name"], "front-end")
+        self.encoder: Any = encoder or frontend.empty_encoder(config.encoder)
+        self.ctc = nn.Linear(self.encoder.dim * config.subsample, config.targets)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """The CTC layer keeps torch's own start; encoders come initialised."""
+
+    def frames(self, lengths_B: Tensor) -> Tensor:
+        """CTC frames of inputs of so many frames."""
+        return torch.div(
+            lengths_B + self.config.subsample - 1, self.config.subsample, rounding_mode="floor"
+        )
+
+    def forward(
+        self,
+        feats: Tensor,
+        lengths_B: Tensor,
+        time_mask_BF: Tensor | None = None,
+        channel_mask_BD: Tensor | None = None,
+    ) -> Tensor:
+        """Log-probabilities (B, ceil(F / subsample), targets)."""
+        attended_BF = attended(lengths_B, feats.shape[1])
+        hidden_BFD = self.encoder(feats, attended_BF, time_mask_BF, channel_mask_BD)
+        hidden_BFD = hidden_BFD.masked_fill(~attended_BF[..., None], 0.0)
+        joined = self.config.subsample
+        short = -hidden_BFD.shape[1] % joined
+        hidden_BFD = nn.functional.pad(hidden_BFD, (0, 0, 0, short))
+        batch, frames, dim = hidden_BFD.shape
+        stacked = hidden_BFD.reshape(batch, frames // joined, dim * joined)
+        return nn.functional.log_softmax(self.ctc(stacked).float(), dim=-1)

@@ -1,0 +1,50 @@
+"""The last act of a run: from finished score steps to results.json, RESULTS.md and the plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.recipe import Recipe
+from pipeline.stage import Step
+from pipeline.store import Store
+from stages.acoustic.results import (
+    PAGE,
+    PLOT,
+    RESULTS,
+    Scored,
+    compare,
+    format_table,
+    merge,
+    write_results,
+)
+
+
+def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -> str:
+    """Write the results of finished score steps where they changed; the table as text."""
+    rows = merge(_scored(recipe, step, store) for step in steps if step.stage == "score")
+    files = [folder / name for name in (RESULTS, PAGE, PLOT)]
+    if not all(f.exists() for f in files) or json.loads(files[0].read_text("utf-8")) != rows:
+        write_results(folder, rows)
+    table = format_table(compare([rows]), "table")
+    return f"WER in % [{recipe.score.confidence:.0%} interval]; more in {folder / PAGE}\n{table}"
+
+
+def _scored(recipe: Recipe, step: Step, store: Store) -> Scored:
+    """The score step with what is to be known of it, found along the steps it reads."""
+    decode = step.inputs["hypotheses"]
+    budget = decode.inputs["model"].inputs["budget"]
+    facts = json.loads((store.path(budget) / "summary.json").read_text("utf-8"))
+    test_set = decode.inputs["manifest"].label.removeprefix("test/")
+    return Scored(
+        scores=store.path(step),
+        lm=store.path(decode.inputs["lm"]),
+        recipe=recipe.name,
+        frontend=recipe.frontend_name,
+        budget=str(step.budget),
+        budget_seconds=float(facts["speech_seconds"]),
+        seed=int(step.seed or 0),
+        test_set=test_set,
+        fold=getattr(recipe.corpus, "fold", None),
+    )

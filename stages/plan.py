@@ -1,0 +1,241 @@
+"""From a recipe to its steps: what each reads and which settings it depends on.
+
+Nothing here computes; the functions named do, when the runner calls them. Nothing heavy is
+imported before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline import plugins
+from pipeline.errors import UserError
+from pipeline.recipe import FRONT_ENDS, Recipe
+from pipeline.stage import Step, StepContext
+from stages.acoustic import decode_stage, lm_stage, score_stage
+from stages.acoustic import finetune as finetune_stage
+from stages.prepare import sources
+from stages.prepare import stage as prepare
+from stages.prepare.sources import FileHashes
+from stages.quantizer import stage as quantizer_stage
+from stages.units import bert as bert_stage
+from stages.units import discretize as discretize_stage
+
+Inputs = Mapping[str, Step]
+PRETRAINED = ("quantizer", "discretize", "bert")
+
+
+def plan(recipe: Recipe, hashes: FileHashes) -> list[Step]:
+    """All steps of the recipe, each after what it reads.
+
+    Raises:
+        UserError: the corpus is not there, or the recipe asks for what cannot be had.
+    """
+    return _Planner(recipe, hashes).steps
+
+
+class _Planner:
+    """Collects the steps stage by stage; attributes hold what later stages read."""
+
+    def __init__(self, recipe: Recipe, hashes: FileHashes) -> None:
+        self.recipe = recipe
+        self.steps: list[Step] = []
+        self.uses = plugins.find(FRONT_ENDS, recipe.frontend_name, "front-end").STAGES
+        self._prepare(hashes)
+        self.units: dict[str, Step] = {}
+        self.vocabulary: Step | None = None
+        self.bert: Step | None = None
+        if "discretize" in self.uses:
+            self._units(self._quantizer())
+        if "bert" in self.uses:
+            self.bert = self._bert()
+        self.lm = self._lm()
+        for seed in recipe.finetune.seeds:
+            for budget in recipe.budgets:
+                self._budget(budget, seed)
+        self.steps.sort(key=lambda step: step.number)  # stable: siblings keep their order
+
+    def _add(
+        self,
+        stage: str,
+        number: int,
+        label: str,
+        version: int,
+        settings: Mapping[str, Any],
+        inputs: Inputs,
+        run: Callable[[StepContext], None],
+        **named: Any,
+    ) -> Step:
+        self.steps.append(Step(stage, number, label, version, settings, dict(inputs), run, **named))
+        return self.steps[-1]
+
+    def _prepare(self, hashes: FileHashes) -> None:
+        recipe = self.recipe
+        found = sources.splits(recipe.corpus)
+        self.splits = {
+            name: prepare.split_step(recipe, name, rows, hashes) for name, rows in found.items()
+        }
+        hashes.save()
+        self.steps.extend(self.splits.values())
+        train, dev = self.splits["train"], self.splits["dev"]
+        self.tests = [name for name in self.splits if name.startswith("test/")]
+        self.budgets = {b: prepare.budget_step(b, train) for b in recipe.budgets}
+        self.text = prepare.text_step(recipe, train, dev)
+        self.steps += [*self.budgets.values(), self.text]
+        self.pretraining = [
+            name for name in self.splits if name.split("/")[0] in recipe.corpus.pretrain_on
+        ]
+        if self.uses and not self.pretraining:
+            raise UserError(
+                "corpus.pretrain_on names no split that this corpus has.",
+                found=", ".join(recipe.corpus.pretrain_on),
+                remedy="add train to it, or TSV files to corpus.unlabelled",
+            )
+
+    def _quantizer(self) -> Step:
+        settings, seed = self.recipe.quantizer, self.recipe.seed
+        if settings.type == "none":
+            raise UserError(
+                f"Front-end {self.recipe.frontend_name} needs a quantizer; "
+                "quantizer.type is none. Set it to gumbel or kmeans."
+            )
+        if settings.from_ is not None:
+            return self._imported("quantizer", 1, settings.from_)
+        inputs = {name: self.splits[name] for name in self.pretraining}
+        run = partial(quantizer_stage.run, settings=settings, seed=seed)
+        told = {**settings.signed(), "seed": seed}
+        del told["from_"]
+        version = quantizer_stage.VERSION
+        return self._add("quantizer", 1, "", version, told, inputs, run, seed=seed)
+
+    def _imported(self, stage: str, number: int, folder: Path) -> Step:
+        from pipeline.store import digest, hash_outputs
+
+        if not (folder / "config.json").is_file():
+            raise UserError(
+                f"{stage}.from: {folder} holds no model.", constraint="a folder with config.json"
+            )
+        told = {"imported": digest(hash_outputs(folder))}
+        return self._add(stage, number, "", 1, told, {}, partial(copy_model, source=folder))
+
+    def _units(self, quantizer: Step) -> None:
+        version = discretize_stage.VERSION
+        for name, split in self.splits.items():
+            if name not in self.pretraining and name.startswith("unlabelled"):
+                continue
+            self.units[name] = self._add(
+                "discretize",
+                2,
+                name,
+                version,
+                {},
+                {"manifest": split, "quantizer": quantizer},
+                discretize_stage.discretize,
+            )
+        inputs = {f"units/{name}": self.units[name] for name in self.pretraining}
+        inputs["quantizer"] = quantizer
+        self.vocabulary = self._add(
+            "discretize", 2, "vocabulary", version, {}, inputs, discretize_stage.build_vocabulary
+        )
+
+    def _bert(self) -> Step:
+        settings, seed = self.recipe.bert, self.recipe.seed
+        if settings.from_ is not None:
+            return self._imported("bert", 3, settings.from_)
+        assert self.vocabulary is not None  # front-ends with a BERT have units
+        inputs = {f"units/{name}": self.units[name] for name in self.pretraining}
+        inputs["vocabulary"] = self.vocabulary
+        told = {**settings.signed(), "seed": seed}
+        del told["from_"]
+        run = partial(bert_stage.pretrain, settings=settings, seed=seed)
+        return self._add("bert", 3, "", bert_stage.VERSION, told, inputs, run, seed=seed)
+
+    def _lm(self) -> Step:
+        text, lm = self.recipe.text, self.recipe.lm
+        told = {"text": text.signed(), "lm": lm.signed()}
+        del told["lm"]["text"]  # stage 0 has made the text, whatever it was
+        run = partial(lm_stage.run, text=text, lm=lm)
+        return self._add("lm", 4, "", lm_stage.VERSION, told, {"text": self.text}, run)
+
+    def _features(self, split: str) -> dict[str, Step]:
+        """What a front-end reads of a split."""
+        read = {"manifest": self.splits[split]}
+        if self.vocabulary is not None:
+            read |= {"units": self.units[split], "vocabulary": self.vocabulary}
+        return read
+
+    def _budget(self, budget: str, seed: int) -> None:
+        recipe = self.recipe
+        settings, frontend = recipe.finetune, recipe.frontend
+        label = budget if len(recipe.finetune.seeds) == 1 else f"{budget}/seed{seed}"
+        named: dict[str, Any] = {"budget": budget, "seed": seed}
+        inputs = self._features("train") | {"budget": self.budgets[budget], "lm": self.lm}
+        told = {**settings.signed(), "seed": seed, "frontend": frontend.signed()}
+        del told["seeds"]
+        if self.bert is not None:
+            inputs["bert"] = self.bert
+        else:  # the size of the Transformer, not how it would be pretrained
+            sizes = ("layers", "dim", "ffn_dim", "heads", "dropout", "positions")
+            told["bert"] = {k: v for k, v in recipe.bert.signed().items() if k in sizes}
+        run = partial(
+            finetune_stage.finetune,
+            frontend=frontend,
+            bert=recipe.bert,
+            settings=settings,
+            seed=seed,
+        )
+        version = finetune_stage.VERSION
+        model = self._add("finetune", 5, label, version, told, inputs, run, **named)
+        self._decode_and_score(label, model, named)
+
+    def _decode_and_score(self, label: str, model: Step, named: Mapping[str, Any]) -> None:
+        decode, score = self.recipe.decode, self.recipe.score
+        version = decode_stage.VERSION
+        inputs = self._features("dev") | {"model": model, "lm": self.lm}
+        tuned = self._add(
+            "decode",
+            6,
+            f"dev/{label}",
+            version,
+            decode.signed(),
+            inputs,
+            partial(decode_dev, settings=decode),
+            **named,
+        )
+        for test in self.tests:
+            inputs = self._features(test) | {"model": model, "lm": self.lm, "tuned": tuned}
+            # The weights come from dev; the grid they were searched in matters no more.
+            told = {k: decode.signed()[k] for k in ("decoders", "beam", "beam_threshold")}
+            name = f"{test}/{label}"
+            run = partial(decode_test, settings=decode)
+            hypotheses = self._add("decode", 6, name, version, told, inputs, run, **named)
+            run = partial(score_stage.run, settings=score)
+            told, inputs = score.signed(), {"hypotheses": hypotheses}
+            self._add("score", 7, name, score_stage.VERSION, told, inputs, run, **named)
+
+
+def copy_model(ctx: StepContext, *, source: Path) -> None:
+    """Take over a model made elsewhere."""
+    import shutil
+
+    shutil.copytree(source, ctx.folder, dirs_exist_ok=True)
+
+
+def decode_dev(ctx: StepContext, *, settings: Any) -> None:
+    """Stage 6 on dev: log-probabilities, then the search for decoder weights."""
+    from pipeline.manifest import Manifest
+
+    log_probs = finetune_stage.compute_log_probs(ctx, ctx.inputs)
+    decode_stage.run_dev(ctx, settings, log_probs, Manifest.load(ctx.inputs["manifest"]))
+
+
+def decode_test(ctx: StepContext, *, settings: Any) -> None:
+    """Stage 6 on a test set, with the weights found on dev."""
+    from pipeline.manifest import Manifest
+
+    log_probs = finetune_stage.compute_log_probs(ctx, ctx.inputs)
+    manifest = Manifest.load(ctx.inputs["manifest"])
+    decode_stage.run_test(ctx, settings, log_probs, manifest, ctx.inputs["tuned"])

@@ -1,0 +1,1 @@
+"""One file a corpus, found by its name. What a file must have: see stages/prepare/corpus.py."""

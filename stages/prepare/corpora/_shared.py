@@ -1,0 +1,142 @@
+"""What the corpora have in common: unlabelled speech, names of test sets, speakers kept apart."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import UserError
+from pipeline.recipe import CorpusSettings
+from stages.prepare.corpus import Source, read_tsv
+
+if TYPE_CHECKING:
+    from pipeline.audio import Samples
+
+_NAMED_AT_MOST = 5  # speakers or ids in one message
+_NOTHING: Mapping[str, Sequence[Source]] = {}
+
+
+def unlabelled_sources(
+    settings: CorpusSettings, splits: Mapping[str, Sequence[Source]] = _NOTHING
+) -> dict[str, list[Source]]:
+    """Speech alone: `unlabelled/<n>` for each TSV of `settings.unlabelled`, transcripts dropped.
+
+    Speakers and ids get the name of the TSV's folder in front, so that those of two corpora are
+    not taken for the same. `parameters` hold `bandwidth_hz` where the settings limit it.
+
+    Args:
+        splits: the labelled splits; speech of their dev and test speakers is refused.
+
+    Raises:
+        UserError: a list that cannot be read or stands twice, an id twice, or speech of dev or
+            test among it.
+    """
+    found: dict[str, list[Source]] = {}
+    seen: dict[str, str] = {}
+    for number, name in enumerate(settings.unlabelled):
+        plain = read_tsv(settings.root / name)
+        for split, sources in splits.items():
+            if split != "train" and not settings.allow_shared_speakers:
+                _refuse_same_folders_speakers(name, plain, split, sources)
+        found[f"unlabelled/{number}"] = prefixed = [_unlabelled(s, name, settings) for s in plain]
+        for source in prefixed:
+            if source.id in seen:
+                raise UserError(
+                    f"corpus.unlabelled: '{source.id}' is in {seen[source.id]} and in {name}.",
+                    constraint="an id once in all lists; the folder's name is a part of it",
+                    remedy="name each list once, and keep lists of two corpora in two folders",
+                )
+            seen[source.id] = name
+    return found
+
+
+def _unlabelled(source: Source, name: str, settings: CorpusSettings) -> Source:
+    # The name as the recipe has it, not the folder that it leads to: that differs by machine.
+    folder = PurePosixPath(name).parent.name
+    prefix = folder if folder not in ("", "..") else "unlabelled"
+    hertz = settings.unlabelled_bandwidth_hz
+    parameters: dict[str, Any] = {} if hertz is None else {"bandwidth_hz": hertz}
+    return replace(
+        source,
+        id=f"{prefix}-{source.id}",
+        speaker=f"{prefix}-{source.speaker or source.id}",
+        transcript=None,
+        parameters=parameters,
+    )
+
+
+def _refuse_same_folders_speakers(
+    name: str, unlabelled: Sequence[Source], split: str, sources: Sequence[Source]
+) -> None:
+    """Within one folder the same name means the same speaker."""
+    folders = {s.root for s in sources}
+    if unlabelled and unlabelled[0].root.resolve() in {f.resolve() for f in folders}:
+        refuse_shared_speakers(f"unlabelled list {name}", unlabelled, split, sources)
+
+
+def refuse_shared_speakers(
+    name: str, sources: Sequence[Source], other: str, others: Sequence[Source]
+) -> None:
+    """Refuse two splits that share speakers.
+
+    Raises:
+        UserError: names up to five of them.
+    """
+    both = sorted({s.speaker for s in sources} & {s.speaker for s in others})
+    if both:
+        raise UserError(
+            f"{name} and {other} share {len(both)} speakers.",
+            constraint="no speaker of dev or test anywhere else",
+            found=listed(both),
+            remedy="move their utterances, or set corpus.allow_shared_speakers",
+        )
+
+
+def refuse_shared_files(
+    name: str, sources: Sequence[Source], other: str, others: Sequence[Source]
+) -> None:
+    """Refuse two splits that share a recording, under whatever ids and speakers.
+
+    Raises:
+        UserError: names up to five of them.
+    """
+    both = sorted(_files(sources) & _files(others))
+    if both:
+        raise UserError(
+            f"{name} and {other} share {len(both)} recordings.",
+            constraint="a recording in one split only",
+            found=listed(both),
+        )
+
+
+def _files(sources: Sequence[Source]) -> set[str]:
+    roots: dict[Path, str] = {s.root: os.path.realpath(s.root) for s in sources}
+    return {os.path.normpath(f"{roots[s.root]}/{name}") for s in sources for name in s.files}
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names as text, and how many more there are."""
+    more = len(names) - _NAMED_AT_MOST
+    text = ", ".join(names[:_NAMED_AT_MOST])
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def check_test_name(name: str) -> None:
+    """A test set's name becomes a part of folders and tables.
+
+    Raises:
+        ValueError: other characters than letters, digits, - and _.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f"'{name}': a test set's name is made of letters, digits, - and _")
+
+
+def white_noise(count: int, seed: int) -> Samples:
+    """White Gaussian noise, RMS 1. NumPy keeps this generator's stream frozen for good."""
+    import numpy as np
+
+    return np.random.RandomState(seed % 2**32).standard_normal(count).astype(np.float32)

@@ -1,0 +1,260 @@
+"""Stage 0: from a corpus to checked manifests, label budgets and text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import audio
+from pipeline.audio import BadAudio
+from pipeline.errors import RunError, UserError
+from pipeline.manifest import Manifest, Utterance
+from pipeline.recipe import LmSettings, Recipe
+from pipeline.stage import Step, StepContext
+from stages.prepare.corpus import Source, load_file
+from stages.prepare.sources import FileHashes, content, corpus_module
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+STAGE, NUMBER, VERSION = "prepare", 0, 1
+SHORTEST_SECONDS = 0.1  # some frames beyond the receptive field of any front-end here
+
+
+def split_step(recipe: Recipe, split: str, sources: Sequence[Source], hashes: FileHashes) -> Step:
+    """The step that makes the manifest of one split. Its content, not its path, is signed."""
+    told = content(sources, hashes)
+    return Step(
+        stage=STAGE,
+        number=NUMBER,
+        label=split,
+        version=VERSION,
+        settings={"split": split, "content": told, "alphabet": recipe.text.alphabet},
+        inputs={},
+        run=partial(
+            write_split,
+            corpus=corpus_module(recipe.corpus),
+            sources=sources,
+            alphabet=recipe.text.alphabet,
+            transcribed=not split.startswith("unlabelled"),
+        ),
+        audio_root=sources[0].root,
+        unknown=told is None,
+    )
+
+
+def budget_step(budget: str, train: Step) -> Step:
+    """The step that chooses the utterances of one label budget."""
+    return Step(
+        stage=STAGE,
+        number=NUMBER,
+        label=f"budget/{budget}",
+        version=VERSION,
+        settings={"budget": budget},
+        inputs={"train": train},
+        run=partial(write_budget, budget=budget),
+        budget=budget,
+    )
+
+
+def text_step(recipe: Recipe, train: Step, dev: Step) -> Step:
+    """The step that collects the text of the language model."""
+    sentences, name = _own_text(recipe)
+    told = None
+    if sentences is not None:
+        told = hashlib.sha256("\n".join(sentences).encode()).hexdigest()[:16]
+    return Step(
+        stage=STAGE,
+        number=NUMBER,
+        label="text",
+        version=VERSION,
+        settings={"text": name, "sentences": told, "alphabet": recipe.text.alphabet},
+        inputs={"dev": dev} if sentences is not None else {"train": train, "dev": dev},
+        run=partial(write_text, sentences=sentences, name=name, alphabet=recipe.text.alphabet),
+    )
+
+
+def _own_text(recipe: Recipe) -> tuple[list[str] | None, str]:
+    """LM sentences that do not come from the train split, and what results call the text."""
+    lm: LmSettings = recipe.lm
+    if isinstance(lm.text, Path):
+        try:
+            return lm.text.read_text("utf-8-sig").splitlines(), f"file {lm.text.name}"
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"lm.text: {lm.text} cannot be read: {error}") from error
+    corpus = corpus_module(recipe.corpus)
+    if lm.text == "corpus" and hasattr(corpus, "lm_text"):
+        sentences = corpus.lm_text(recipe.corpus)
+        if sentences is not None:
+            return list(sentences), str(corpus.LM_TEXT)
+    return None, "all train transcripts, whatever the budget"
+
+
+def write_split(
+    ctx: StepContext,
+    *,
+    corpus: ModuleType,
+    sources: Sequence[Source],
+    alphabet: str,
+    transcribed: bool,
+) -> None:
+    """Check every source, convert what is not 16 kHz mono, write the manifest and the rejects."""
+    utterances: list[Utterance] = []
+    rejected: list[tuple[str, str]] = []
+    dropped = 0
+    for row in _resumed_rows(ctx, corpus, sources, alphabet, transcribed):
+        dropped += row.get("dropped", 0)
+        if "rejected" in row:
+            rejected.append((row["id"], row["rejected"]))
+        else:
+            utterances.append(Utterance(**row["utterance"]))
+    lines = [f"{name}\t{reason}\n" for name, reason in sorted(rejected)]
+    (ctx.folder / "rejected.tsv").write_text("utt_id\treason\n" + "".join(lines), "utf-8")
+    if not utterances:
+        raise UserError(
+            f"No utterance of {len(sources)} can be used.",
+            found=f"{rejected[0][0]}: {rejected[0][1]}",
+            remedy="see rejected.tsv in the step's folder, or the corpus settings",
+        )
+    manifest = Manifest(utterances, ctx.folder)
+    manifest.write()
+    speakers = len({u.speaker for u in utterances})
+    facts = {
+        "utterances": len(utterances),
+        "speakers": speakers,
+        "seconds": round(manifest.seconds, 2),
+        "speech_seconds": round(sum(u.speech_seconds for u in utterances), 2),
+        "rejected": len(rejected),
+        "characters_outside_alphabet": dropped,
+    }
+    (ctx.folder / "summary.json").write_text(json.dumps(facts, indent=1), "utf-8")
+    ctx.say(
+        f"{len(utterances)} utterances, {manifest.seconds / 60:.1f} min, {speakers} speakers; "
+        f"{len(rejected)} rejected"
+        + (f", first {rejected[0][0]}: {rejected[0][1]}" if rejected else "")
+        + (f"; {dropped} characters outside the alphabet left out" if dropped else "")
+    )
+
+
+def _resumed_rows(
+    ctx: StepContext,
+    corpus: ModuleType,
+    sources: Sequence[Source],
+    alphabet: str,
+    transcribed: bool,
+) -> Iterator[dict[str, Any]]:
+    """One JSON row per source; those that a killed run has finished come from its journal."""
+    journal = ctx.scratch / "rows.jsonl"
+    finished: dict[str, dict[str, Any]] = {}
+    if journal.exists():
+        for line in journal.read_text("utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the line that the kill cut
+                break
+            finished[row["id"]] = row
+        text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in finished.values())
+        journal.write_text(text, "utf-8")
+    load = getattr(corpus, "load", load_file)
+    with (
+        open(journal, "a", encoding="utf-8") as file,
+        ctx.progress(len(sources), "audio", "files") as progress,
+    ):
+        for source in sources:
+            row = finished.get(source.id)
+            if row is None:
+                row = _prepare(ctx.folder, load, source, alphabet, transcribed)
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.flush()
+            yield row
+            progress.update()
+
+
+def _prepare(
+    folder: Path, load: Any, source: Source, alphabet: str, transcribed: bool
+) -> dict[str, Any]:
+    """Load, check and convert one source; what cannot be used comes back with the reason."""
+    from stages.prepare.text import normalise
+
+    row: dict[str, Any] = {"id": source.id}
+    transcript = None
+    if transcribed and source.transcript is not None:
+        transcript, row["dropped"] = normalise(source.transcript, alphabet)
+        if not transcript:
+            return row | {"rejected": "nothing left of the transcript in the alphabet"}
+    missing = [name for name in source.files if not (source.root / name).is_file()]
+    if missing:
+        return row | {"rejected": f"no such audio file: {missing[0]}"}
+    try:
+        # A corpus' own reader joins or synthesises; unlabelled files are plain files.
+        loaded = load(source) if transcribed else load_file(source)
+        samples = audio.resample(loaded.samples, loaded.rate_hz)
+        audio.check(samples)
+    except BadAudio as error:
+        return row | {"rejected": error.what}
+    bandwidth_hz = source.parameters.get("bandwidth_hz")
+    made = loaded.made or loaded.rate_hz != audio.SAMPLE_RATE_HZ or bandwidth_hz is not None
+    if bandwidth_hz is not None:
+        samples = audio.band_limit(samples, int(bandwidth_hz))
+    if len(samples) < SHORTEST_SECONDS * audio.SAMPLE_RATE_HZ:
+        return row | {"rejected": f"shorter than {SHORTEST_SECONDS} s: {len(samples)} samples"}
+    path = source.files[0] if not made else f"audio/{_file_name(source.id)}.flac"
+    if made:
+        audio.write(folder / path, samples)
+    seconds = len(samples) / audio.SAMPLE_RATE_HZ
+    return row | {
+        "utterance": {
+            "id": source.id,
+            "speaker": source.speaker,
+            "path": path,
+            "stored": made,
+            "samples": len(samples),
+            "speech_seconds": round(loaded.speech_seconds or seconds, 4),
+            "transcript": transcript,
+        }
+    }
+
+
+def _file_name(utterance_id: str) -> str:
+    """A file name for any id: ids with other characters than these get a hash of their own."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in utterance_id)
+    if plain == utterance_id and len(plain) < 120:
+        return plain
+    return f"{plain[:80]}-{hashlib.sha256(utterance_id.encode()).hexdigest()[:12]}"
+
+
+def write_budget(ctx: StepContext, *, budget: str) -> None:
+    """Write the ids of a budget's utterances, one a line, and how much speech they are."""
+    from stages.prepare.budgets import choose
+
+    chosen = choose(Manifest.load(ctx.inputs["train"]), budget)
+    seconds = sum(u.speech_seconds for u in chosen)
+    speakers = len({u.speaker for u in chosen})
+    ids = sorted(u.id for u in chosen)
+    (ctx.folder / "ids.txt").write_text("".join(f"{i}\n" for i in ids), "utf-8")
+    facts = {"budget": budget, "utterances": len(ids), "speakers": speakers}
+    facts_text = json.dumps(facts | {"speech_seconds": round(seconds, 2)}, indent=1)
+    (ctx.folder / "summary.json").write_text(facts_text, "utf-8")
+    ctx.say(f"{len(ids)} utterances, {seconds / 60:.2f} min of speech, {speakers} speakers")
+
+
+def write_text(ctx: StepContext, *, sentences: list[str] | None, name: str, alphabet: str) -> None:
+    """Write the normalised LM text and dev's transcripts (for perplexity alone)."""
+    from stages.prepare.text import normalise
+
+    if sentences is None:
+        train = Manifest.load(ctx.inputs["train"])
+        sentences = [u.transcript for u in train if u.transcript is not None]
+    kept = [text for text in (normalise(s, alphabet)[0] for s in sentences) if text]
+    if not kept:
+        raise RunError(f"The text of the language model ({name}) is empty.")
+    dev = [u.transcript for u in Manifest.load(ctx.inputs["dev"]) if u.transcript is not None]
+    for file, lines in (("lm_text.txt", kept), ("dev_text.txt", dev)):
+        (ctx.folder / file).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    facts = {"name": name, "sentences": len(kept), "words": sum(len(s.split()) for s in kept)}
+    (ctx.folder / "lm_text.json").write_text(json.dumps(facts, indent=1), "utf-8")
+    ctx.say(f"language model text: {facts['words']} words, {len(kept)} sentences ({name})")

@@ -1,0 +1,152 @@
+"""Stage 1: trains vq-wav2vec on unlabelled speech and exports it for all later stages.
+
+The artifact:
+    config.json, model.safetensors   the QuantizerModel (stages/quantizer/model.py)
+    codebook.json                    how healthy the codebook is, and the final loss
+    history.jsonl                    loss, perplexities, temperature, learning rate by update
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
+    from pipeline.recipe import QuantizerSettings
+    from pipeline.stage import StepContext
+    from stages.quantizer.model import QuantizerModel
+
+CODEBOOK = "codebook.json"
+HISTORY = "history.jsonl"
+
+
+def run(
+    ctx: StepContext, settings: QuantizerSettings, manifests_roles: Sequence[str], seed: int
+) -> None:
+    """Make the artifact from the speech of the inputs named by `manifests_roles`.
+
+    Raises:
+        UserError: settings that exclude each other, or `quantizer.from` is no quantizer.
+        RunError: the training failed.
+    """
+    from pipeline.manifest import Manifest
+
+    speech = [Manifest.load(ctx.inputs[role]) for role in manifests_roles]
+    told: dict[str, Any] = {}
+    if settings.from_ is not None:
+        model = _given(settings.from_)
+    else:
+        model, told = _trained(ctx, settings, speech, seed)
+    _quietly_save(model, ctx.folder)
+    told |= _codebook(ctx, model, speech)
+    _write(ctx.folder / CODEBOOK, json.dumps(told, indent=1) + "\n")
+
+
+def _trained(
+    ctx: StepContext, settings: QuantizerSettings, speech: Sequence[Manifest], seed: int
+) -> tuple[QuantizerModel, dict[str, Any]]:
+    from stages.quantizer.fairseq.train import train
+    from stages.quantizer.health import chance_bits
+
+    hours = sum(manifest.seconds for manifest in speech) / 3600
+    ctx.say(f"vq-wav2vec ({settings.type}) on {hours:.2f} h of speech, {settings.updates} updates")
+    with ctx.progress(settings.updates, "quantizer", "updates") as progress:
+
+        def start(done: int) -> None:
+            if done:
+                ctx.say(f"going on after update {done}")
+                progress.update(done)
+
+        def update(_: int, figures: dict[str, float]) -> None:
+            codes = f", perplexity {p:.0f}" if (p := figures.get("code_perplexity")) else ""
+            progress.update(note=f"loss {figures['loss_bits']:.2f} bits{codes}")
+
+        trained = train(
+            settings,
+            speech,
+            seed=seed,
+            folder=ctx.scratch,
+            device=ctx.device,
+            tensorboard=ctx.tensorboard,
+            on_start=start,
+            on_update=update,
+            say=ctx.say,
+        )
+    lines = [json.dumps(record) for record in trained.history]
+    _write(ctx.folder / HISTORY, "".join(f"{line}\n" for line in lines))
+    chance = chance_bits(settings.negatives + settings.cross_sample_negatives, settings.infonce)
+    last = trained.history[-1]["loss_bits"]
+    ctx.say(f"contrastive loss {last:.2f} bits at the end, chance is {chance:.2f}")
+    if trained.left_out:
+        ctx.say(f"{trained.left_out} utterances were too short to train on and left out")
+    told = {
+        "updates": settings.updates,
+        "loss_bits": last,
+        "chance_bits": round(chance, 6),
+        "utterances_too_short": trained.left_out,
+    }
+    return _exported(trained), told
+
+
+def _exported(trained: Any) -> QuantizerModel:
+    from stages.quantizer.model import QuantizerModel
+
+    model = QuantizerModel(trained.config)
+    names = model.state_dict().keys()
+    model.load_state_dict({name: trained.weights[name] for name in names})
+    return model
+
+
+def _given(folder: Path) -> QuantizerModel:
+    from pipeline.errors import UserError
+    from stages.quantizer.model import QuantizerConfig, QuantizerModel
+
+    kind = None
+    if (folder / "config.json").is_file():
+        kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+    if kind != QuantizerConfig.model_type:
+        raise UserError(
+            f"quantizer.from: {folder} is not an exported quantizer.",
+            constraint=f"a folder with config.json of model_type {QuantizerConfig.model_type}",
+            found=f"model_type {kind}" if kind else "no config.json",
+            remedy="give the folder of a finished stage 1",
+        )
+    return QuantizerModel.from_pretrained(folder)
+
+
+def _codebook(
+    ctx: StepContext, model: QuantizerModel, speech: Sequence[Manifest]
+) -> dict[str, Any]:
+    """The codebook's health on a sample of the pretraining speech, said in words too."""
+    from stages.quantizer import health
+
+    if model.vector_quantizer is None:
+        return {"quantizer": "none"}
+    chosen = health.sample(speech)
+    model.to(ctx.device)
+    with ctx.progress(len(chosen), "codebook", "utterances") as progress:
+        units_FG = health.count_codes(model, chosen, progress.update)
+    found = health.report(units_FG, model.config.codes)
+    ctx.say(health.in_words(found))
+    return {"quantizer": model.config.quantizer_type, **found}
+
+
+def _quietly_save(model: QuantizerModel, folder: Path) -> None:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(text, "utf-8")
+    partial.rename(path)

@@ -1,0 +1,101 @@
+"""The unit vocabulary: combinations of group codes as tokens of a HuggingFace tokenizer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+SPECIAL = ("[PAD]", "[UNK]", "[MASK]")
+PAD, UNK, MASK = range(3)
+VECTORS = "unit_vectors.safetensors"
+
+
+def combinations(groups: int, codes: int) -> Iterator[tuple[int, ...]]:
+    """All combinations of one code per group, in order."""
+    return itertools.product(range(codes), repeat=groups)
+
+
+class Vocabulary:
+    """Unit tokens such as `12-305`, after the special tokens [PAD], [UNK] and [MASK].
+
+    Attributes:
+        units_TG: the codes of each unit token; token id = row + number of special tokens.
+        vectors_TD: what the quantizer's codebook holds for it, groups side by side.
+    """
+
+    def __init__(
+        self,
+        units_TG: NDArray[np.int64],
+        vectors_TD: NDArray[np.float32],
+        codebook: NDArray[np.float32],
+    ) -> None:
+        self.units_TG, self.vectors_TD, self._codebook_GVD = units_TG, vectors_TD, codebook
+        groups, codes, _ = codebook.shape
+        self._weights_G = codes ** np.arange(groups)[::-1]
+        self._token_of: dict[int, int] = {
+            int(key): row + len(SPECIAL) for row, key in enumerate(units_TG @ self._weights_G)
+        }
+
+    @classmethod
+    def create(
+        cls, units: Sequence[tuple[int, ...]], codebook_GVD: NDArray[np.float32]
+    ) -> Vocabulary:
+        units_TG = np.array(units, dtype=np.int64)
+        vectors = [codebook_GVD[g][units_TG[:, g]] for g in range(units_TG.shape[1])]
+        return cls(units_TG, np.concatenate(vectors, axis=1), codebook_GVD)
+
+    def __len__(self) -> int:
+        """All tokens, special ones included."""
+        return len(self.units_TG) + len(SPECIAL)
+
+    @property
+    def symbols(self) -> list[str]:
+        return [*SPECIAL, *("-".join(map(str, row)) for row in self.units_TG.tolist())]
+
+    def tokens(self, units_FG: NDArray[np.int16]) -> NDArray[np.int64]:
+        """Token ids (F,) of a row of units; combinations unheard of become the nearest."""
+        keys = units_FG.astype(np.int64) @ self._weights_G
+        return np.array([self._token_of.get(int(k)) or self._nearest(int(k)) for k in keys])
+
+    def known(self, units_FG: NDArray[np.int16]) -> NDArray[np.bool_]:
+        """Which frames (F,) hold a combination that the vocabulary was built from."""
+        groups = self.units_TG @ self._weights_G
+        return np.isin(units_FG.astype(np.int64) @ self._weights_G, groups)
+
+    def _nearest(self, key: int) -> int:
+        """The token with the least Euclidean distance in the codebook; remembered."""
+        codes_G = [(key // int(w)) % self._codebook_GVD.shape[1] for w in self._weights_G]
+        vector = np.concatenate([self._codebook_GVD[g][c] for g, c in enumerate(codes_G)])
+        row = int(np.square(self.vectors_TD - vector).sum(axis=1).argmin())
+        self._token_of[key] = row + len(SPECIAL)
+        return self._token_of[key]
+
+    def save(self, folder: Path) -> None:
+        """Write a HuggingFace tokenizer and the codebook vectors."""
+        from tokenizers import Tokenizer, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        ids = {symbol: index for index, symbol in enumerate(self.symbols)}
+        words = Tokenizer(models.WordLevel(ids, unk_token=SPECIAL[UNK]))
+        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=words,
+            pad_token=SPECIAL[PAD],
+            unk_token=SPECIAL[UNK],
+            mask_token=SPECIAL[MASK],
+        )
+        tokenizer.save_pretrained(folder)
+        save_file(
+            {"units": self.units_TG, "codebook": np.ascontiguousarray(self._codebook_GVD)},
+            folder / VECTORS,
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Vocabulary:
+        tensors = load_file(folder / VECTORS)
+        return cls.create([tuple(r) for r in tensors["units"].tolist()], tensors["codebook"])

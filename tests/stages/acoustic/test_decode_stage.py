@@ -1,0 +1,217 @@
+"""Stage 6 on made-up log-probabilities: cache, tuning, hypotheses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import RunError, UserError
+from pipeline.manifest import Manifest, Utterance
+from pipeline.recipe import DecodeSettings, LmSettings, TextSettings
+from pipeline.stage import StepContext
+from stages.acoustic import decode_stage, decoding, lm_stage, tuning
+from stages.acoustic.targets import Targets
+from stages.acoustic.tuning import Trial
+
+LINES = ["turn left", "turn right", "go now", "turn left now", "go right", "stop now"]
+SETTINGS = DecodeSettings(lm_weights=[0.0, 0.5, 1.0], word_scores=[-1.0, 0.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source, folder = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("lm")
+    (source / "lm_text.txt").write_text("\n".join(LINES) + "\n")
+    (source / "lm_text.json").write_text('{"name": "toy", "sentences": 6}')
+    (source / "dev_text.txt").write_text("")
+    ctx = StepContext(folder, {"text": source}, "cpu", folder)
+    lm_stage.run(ctx, TextSettings(), LmSettings(order=2))
+    return folder
+
+
+def manifest(folder: Path, transcripts: list[str]) -> Manifest:
+    return Manifest(
+        [
+            Utterance(f"u{i}", f"s{i % 2}", f"{i}.wav", True, 16_000, 1.0, text)
+            for i, text in enumerate(transcripts)
+        ],
+        folder,
+    )
+
+
+def spoken(lm: Path, transcripts: list[str], noise: float = 0.0) -> dict[str, np.ndarray]:
+    """Log-probabilities that spell the transcripts, more or less clearly."""
+    targets, draw = Targets.load(lm), np.random.default_rng(0)
+    outputs = {}
+    for i, text in enumerate(transcripts):
+        path = [v for t in targets.encode(text) for v in (t, t, 0)] or [0]
+        logits = draw.normal(size=(len(path), len(targets))) * noise
+        logits[np.arange(len(path)), path] += 6.0
+        outputs[f"u{i}"] = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    return outputs
+
+
+def context(folder: Path, lm: Path) -> StepContext:
+    folder.mkdir()
+    return StepContext(folder, {"lm": lm}, "cpu", folder)
+
+
+def rows(folder: Path, decoder: str) -> list[dict[str, object]]:
+    return [json.loads(x) for x in (folder / f"{decoder}.jsonl").read_text().splitlines()]
+
+
+def test_log_probabilities_survive_their_cache_bit_for_bit(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    arrays = {
+        i: draw.normal(size=(t, 5)).astype(np.float32)
+        for i, t in (("b/2", 3), ("a 1", 0), ("é", 7))
+    }
+    decoding.write_log_probs(tmp_path / "first", arrays)
+    decoding.write_log_probs(tmp_path / "second", dict(reversed(arrays.items())))
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    back = decoding.read_log_probs(tmp_path / "first")
+    assert list(back) == ["a 1", "b/2", "é"]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back[name], array)
+    assert not (tmp_path / "first.part").exists()
+
+
+def test_nan_is_refused_by_utterance(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="u7"):
+        decoding.write_log_probs(tmp_path / "x", {"u7": np.array([[0.0, np.nan]])})
+
+
+def test_clear_speech_is_written_as_said(tmp_path: Path, lm: Path) -> None:
+    said = ["turn left", "go right", "stop now"]
+    ctx = context(tmp_path / "dev", lm)
+    decode_stage.run_dev(ctx, SETTINGS, spoken(lm, said), manifest(tmp_path, said))
+    for decoder in ("greedy", "lexicon_beam"):
+        assert [row["hyp"] for row in rows(ctx.folder, decoder)] == said
+        trn = (ctx.folder / f"{decoder}.trn").read_text().splitlines()
+        assert trn == [f"{text} (u{i})" for i, text in enumerate(said)]
+    weights = json.loads((ctx.folder / "weights.json").read_text())
+    beam = weights["decoders"]["lexicon_beam"]
+    assert (beam["lm_weight"], beam["word_score"], beam["dev_wer"]) == (0, 0, 0)
+    assert len(beam["trials"]) == 9
+    assert len(weights["decoders"]["greedy"]["trials"]) == 1
+    assert (weights["dev_seconds"], weights["dev_utterances"]) == (3.0, 3)
+
+
+def test_test_sets_use_the_weights_of_dev(tmp_path: Path, lm: Path) -> None:
+    said = ["turn left", "go right"]
+    log_probs = spoken(lm, said, noise=2.5)
+    tuned = tmp_path / "tuned"
+    tuned.mkdir()
+    results = {}
+    for word_score in (0.0, -50.0):
+        weights = {"lm_weight": 0.5, "word_score": word_score, "dev_wer": 0.1, "trials": []}
+        told = {"dev_seconds": 9.0, "dev_utterances": 9, "decoders": {"lexicon_beam": weights}}
+        (tuned / "weights.json").write_text(json.dumps(told))
+        ctx = context(tmp_path / f"test{word_score}", lm)
+        settings = SETTINGS.model_copy(update={"decoders": ["lexicon_beam"]})
+        decode_stage.run_test(ctx, settings, log_probs, manifest(tmp_path, said), tuned)
+        results[word_score] = [row["hyp"] for row in rows(ctx.folder, "lexicon_beam")]
+    assert results[0.0] == said
+    assert results[-50.0] == ["", ""]  # no word is worth its price
+
+
+def test_another_run_gives_the_same_bytes(tmp_path: Path, lm: Path) -> None:
+    said = ["turn left now", "go right", "turn right"]
+    folders = []
+    for name in ("first", "second"):
+        ctx = context(tmp_path / name, lm)
+        log_probs = spoken(lm, said, noise=3.0)
+        decode_stage.run_dev(ctx, SETTINGS, log_probs, manifest(tmp_path, said))
+        folders.append(ctx.folder)
+    for path in sorted(folders[0].iterdir()):
+        assert path.read_bytes() == (folders[1] / path.name).read_bytes(), path.name
+
+
+def test_swapped_log_probabilities_are_wrong(tmp_path: Path, lm: Path) -> None:
+    said = ["turn left", "go right now", "stop"]
+    log_probs = spoken(lm, said)
+    swapped = {f"u{i}": log_probs[f"u{(i + 1) % 3}"] for i in range(3)}
+    ctx = context(tmp_path / "dev", lm)
+    decode_stage.run_dev(ctx, SETTINGS, swapped, manifest(tmp_path, said))
+    weights = json.loads((ctx.folder / "weights.json").read_text())
+    assert weights["decoders"]["lexicon_beam"]["dev_wer"] > 0.8
+
+
+def test_a_model_of_only_blanks_is_called_one(
+    tmp_path: Path, lm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = ["turn left", "go right"]
+    ctx = context(tmp_path / "dev", lm)
+    settings = SETTINGS.model_copy(update={"decoders": ["greedy"]})
+    decode_stage.run_dev(ctx, settings, spoken(lm, ["", ""]), manifest(tmp_path, said))
+    assert "emits only blanks: 100%" in capsys.readouterr().out
+    assert (ctx.folder / "greedy.trn").read_text() == "(u0)\n(u1)\n"
+
+
+def test_log_probabilities_of_other_utterances_are_refused(tmp_path: Path, lm: Path) -> None:
+    ctx = context(tmp_path / "dev", lm)
+    log_probs = spoken(lm, ["turn left", "go"])
+    with pytest.raises(RunError, match="u1"):
+        decode_stage.run_dev(ctx, SETTINGS, log_probs, manifest(tmp_path, ["turn left"]))
+
+
+def test_an_unknown_decoder_lists_those_there_are(tmp_path: Path, lm: Path) -> None:
+    settings = SETTINGS.model_copy(update={"decoders": ["lexicon_bean"]})
+    with pytest.raises(UserError, match=r"(?s)lexicon_bean.*did you mean lexicon_beam"):
+        decode_stage.run_dev(
+            context(tmp_path / "dev", lm), settings, spoken(lm, ["go"]), manifest(tmp_path, ["go"])
+        )
+
+
+def test_dev_without_transcripts_is_refused(tmp_path: Path, lm: Path) -> None:
+    with pytest.raises(UserError, match="u0"):
+        decode_stage.run_dev(
+            context(tmp_path / "dev", lm), SETTINGS, spoken(lm, ["go"]), manifest(tmp_path, [""])
+        )
+
+
+@pytest.mark.parametrize(
+    ("trials", "chosen"),
+    [
+        ([(2, 1, 5), (1, 2, 4), (0, 0, 6)], (1, 2)),
+        ([(2, 0, 4), (1, 2, 4), (1, -1, 4)], (1, -1)),
+        ([(1, 1, 4), (1, -1, 4)], (1, -1)),
+        ([(3, 0, 4), (0, 2, 4)], (0, 2)),
+    ],
+)
+def test_ties_go_to_the_smaller_weights(
+    trials: list[tuple[float, float, int]], chosen: tuple[float, float]
+) -> None:
+    for order in (trials, trials[::-1]):
+        found = tuning.best([Trial(lm, word, errors / 10, errors) for lm, word, errors in order])
+        assert (found.lm_weight, found.word_score) == chosen
+
+
+def test_processes_change_no_result(
+    tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["turn left now", "go right"]
+    cache = tmp_path / "cache"
+    decoding.write_log_probs(cache, spoken(lm, said, noise=4.0))
+    references = {f"u{i}": text for i, text in enumerate(said)}
+    settings = DecodeSettings(lm_weights=[0.0, 0.5, 1.0], word_scores=[-50.0, 0.0, 1.0])
+    points = tuning.grid(settings)
+    job = tuning.Job("lexicon_beam", lm, settings, cache, references, points)
+    done: list[int] = []
+    alone = tuning.tune(job, done.append)
+    monkeypatch.setattr(tuning, "PARALLEL_FROM_SECONDS", 0.0)
+    monkeypatch.setattr(tuning.os, "sched_getaffinity", lambda _: {0, 1})
+    assert tuning.tune(job, done.append) == alone
+    assert len(done) == 18
+    assert len({t.errors for t in alone}) > 1  # the grid makes a difference here
+    assert [(t.lm_weight, t.word_score) for t in alone] == points
+
+
+def test_a_process_that_dies_is_told(
+    tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tuning.Job("lexicon_beam", lm, SETTINGS, tmp_path / "none", {}, tuning.grid(SETTINGS))
+    with pytest.raises(RunError, match=r"(?s)stopped early.*decode\.beam"):
+        tuning._share(job, 2, lambda _: None)

@@ -1,0 +1,202 @@
+"""Targets, lexicon and n-gram, made by the real programs from small texts."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+
+import kenlm
+import pytest
+
+from pipeline.errors import RunError, UserError
+from pipeline.recipe import LmSettings, TextSettings
+from pipeline.stage import StepContext
+from stages.acoustic import lm_stage, ngram
+from stages.acoustic.lexicon import read_lexicon
+from stages.acoustic.targets import Targets
+
+WORDS = [
+    "turn",
+    "left",
+    "right",
+    "go",
+    "stop",
+    "now",
+    "then",
+    "the",
+    "a",
+    "robot",
+    "red",
+    "green",
+    "lamp",
+    "please",
+    "move",
+    "back",
+]
+LETTERS = TextSettings()
+UNIGRAM = TextSettings(units="sentencepiece", pieces=45)
+BPE = TextSettings(units="sentencepiece", pieces=45, piece_type="bpe")
+
+
+def sentences(count: int = 300) -> list[str]:
+    choose = random.Random(3)
+    return [" ".join(choose.choices(WORDS, k=choose.randint(2, 6))) for _ in range(count)]
+
+
+def make(
+    tmp_path: Path,
+    text: TextSettings = LETTERS,
+    lm: LmSettings = LmSettings(),  # noqa: B008  frozen
+    lines: list[str] | None = None,
+    dev: str = "turn left now\n",
+    name: str = "lm",
+) -> Path:
+    source, folder = tmp_path / f"{name}-text", tmp_path / name
+    source.mkdir()
+    folder.mkdir()
+    lines = sentences() if lines is None else lines
+    (source / "lm_text.txt").write_text("".join(f"{x}\n" for x in lines))
+    (source / "lm_text.json").write_text(json.dumps({"name": "toy", "sentences": len(lines)}))
+    (source / "dev_text.txt").write_text(dev)
+    lm_stage.run(StepContext(folder, {"text": source}, "cpu", tmp_path), text, lm)
+    return folder
+
+
+def test_letters_are_blank_boundary_and_the_alphabet(tmp_path: Path) -> None:
+    targets = Targets.load(make(tmp_path))
+    assert targets.symbols == ("<blank>", "|", *"abcdefghijklmnopqrstuvwxyz'")
+    assert targets.blank == 0
+    spelt = [targets.symbols[i] for i in targets.encode("turn left")]
+    assert spelt == [*"turn", "|", *"left"]
+
+
+@pytest.mark.parametrize("text", [LETTERS, UNIGRAM, BPE], ids=["letters", "unigram", "bpe"])
+def test_every_transcript_survives_the_way_to_targets_and_back(
+    tmp_path: Path, text: TextSettings
+) -> None:
+    targets = Targets.load(make(tmp_path, text))
+    assert len(targets) == len(targets.symbols)
+    for transcript in ("turn left", "a", "zigzag quay don't", ""):  # words not in the text too
+        ids = targets.encode(transcript)
+        assert all(0 < i < len(targets) for i in ids)
+        assert targets.decode(ids) == transcript
+
+
+def test_a_letter_outside_the_alphabet_is_refused(tmp_path: Path) -> None:
+    for name, text in (("letters", LETTERS), ("pieces", UNIGRAM)):
+        targets = Targets.load(make(tmp_path, text, name=name))
+        with pytest.raises(RunError, match="room 42"):
+            targets.encode("room 42")
+
+
+@pytest.mark.parametrize("text", [LETTERS, BPE], ids=["letters", "bpe"])
+def test_lexicon_spells_every_word_of_the_text(tmp_path: Path, text: TextSettings) -> None:
+    folder = make(tmp_path, text)
+    targets = Targets.load(folder)
+    lexicon = read_lexicon(folder, targets)
+    assert sorted(lexicon) == sorted(WORDS) == list(lexicon)
+    for word, spelling in lexicon.items():
+        end = [1] if text is LETTERS else []
+        assert spelling == [*targets.encode(word), *end]
+
+
+def test_number_of_pieces_is_the_recipes(tmp_path: Path) -> None:
+    assert len(Targets.load(make(tmp_path, BPE))) == 45
+
+
+def test_too_few_pieces_for_the_alphabet_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(?s)8 pieces.*text\.pieces"):
+        make(tmp_path, TextSettings(units="sentencepiece", pieces=8))
+
+
+@pytest.mark.parametrize("text", [LETTERS, UNIGRAM, BPE], ids=["letters", "unigram", "bpe"])
+def test_making_it_again_gives_the_same_bytes_and_holds_no_path(
+    tmp_path: Path, text: TextSettings
+) -> None:
+    first, second = make(tmp_path, text, name="first"), make(tmp_path, text, name="second")
+    files = [p.name for p in sorted(first.iterdir()) if p.is_file()]
+    assert {"targets.json", "lexicon.txt", "lm.arpa", "lm.bin", "lm.json"} <= set(files)
+    for name in files:
+        content = (first / name).read_bytes()
+        assert content == (second / name).read_bytes(), name
+        assert str(tmp_path).encode() not in content, name
+
+
+def test_perplexity_is_that_of_the_model_by_hand(tmp_path: Path) -> None:
+    folder = make(tmp_path, dev="turn left now\ngo zebra\n")
+    lm = kenlm.Model(str(folder / "lm.arpa"))
+    known = lm.score("turn left now") + lm.score("go zebra", eos=False)
+    scores = list(lm.full_scores("go zebra"))
+    unknown = scores[1][0]
+    told = json.loads((folder / "lm.json").read_text())
+    assert told["dev"]["oov"] == 1
+    assert told["dev"]["words"] == 5
+    assert told["dev_perplexity"] == pytest.approx(10 ** (-(known + scores[2][0]) / 7))
+    without = 10 ** (-(known - unknown + scores[2][0]) / 6)
+    assert told["dev"]["without_oov"] == pytest.approx(without)
+    assert told["lm_text"] == "toy"
+    assert (told["sentences"], told["vocabulary"]) == (300, len(WORDS))
+
+
+def test_bigram_probability_is_kneser_neys_by_hand(tmp_path: Path) -> None:
+    """`b a`, `b a`, `a`: interpolated modified Kneser-Ney (Chen & Goodman 1998).
+
+    Unigrams by continuation counts: a follows {<s>, b}, b follows {<s>}, </s> follows {a}: 4 in
+    all, with the fixed discounts 0.5 and 1 for counts of 1 and 2; what these free goes evenly to
+    a, b, </s> and <unk>. Bigrams: one seen once, two twice, one three times, so Y = 1 / (1 + 2 * 2)
+    and the discounts are D1 = 1 - 2 Y 2/1 and D2 = 2 - 3 Y 1/2.
+    """
+    lines = ["b a", "b a", "a"]
+    folder = make(tmp_path, lm=LmSettings(order=2), lines=lines)
+    assert json.loads((folder / "lm.json").read_text())["discount_fallback"] is True
+    freed = (1.0 + 0.5 + 0.5) / 4
+    uni_a = (2 - 1.0) / 4 + freed / 4
+    uni_b = (1 - 0.5) / 4 + freed / 4
+    d1, d2 = 0.2, 1.7
+    start = 3  # `<s> b` twice, `<s> a` once
+    back_off = (d1 + d2) / start
+    expected = {
+        "b": (2 - d2) / start + back_off * uni_b,
+        "a": (1 - d1) / start + back_off * uni_a,
+    }
+    lm = kenlm.Model(str(folder / "lm.bin"))
+    for word, probability in expected.items():
+        assert lm.score(word, bos=True, eos=False) == pytest.approx(
+            math.log10(probability), abs=1e-4
+        )
+
+
+def test_fallback_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, lines=["go now"])
+    assert "--discount_fallback" in capsys.readouterr().out
+
+
+def test_an_empty_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(?s)empty.*toy.*lm\.text"):
+        make(tmp_path, lines=["", "  "])
+
+
+def test_a_unigram_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"lm\.order"):
+        make(tmp_path, lm=LmSettings.model_construct(order=1, text="corpus", prune=[]))
+
+
+def test_no_dev_text_leaves_perplexity_open(tmp_path: Path) -> None:
+    told = json.loads((make(tmp_path, dev="") / "lm.json").read_text())
+    assert told["dev_perplexity"] is None
+
+
+def test_a_missing_program_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ngram.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RunError, match=r"(?s)lmplz.*make setup"):
+        make(tmp_path)
+
+
+def test_a_failing_program_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="lmplz failed"):
+        make(tmp_path, lm=LmSettings(order=2, prune=[3, 1]))  # counts must not fall

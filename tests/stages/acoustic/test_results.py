@@ -1,0 +1,226 @@
+"""From hypotheses on disk to the tables that people and scripts read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import RunError, UserError
+from pipeline.recipe import ScoreSettings
+from pipeline.stage import StepContext
+from stages.acoustic import results, score_stage
+from stages.acoustic.results import Scored
+
+REFERENCES = {"u1": "turn left", "u2": "go right now", "u3": "stop", "u4": "turn right"}
+GREEDY = {"u1": "tun left", "u2": "go now", "u3": "stop it", "u4": "turn right"}
+BEAM = {"u1": "turn left", "u2": "go now", "u3": "stop", "u4": "turn right"}
+CONTRACT = [
+    "recipe",
+    "frontend",
+    "budget",
+    "budget_seconds",
+    "seed",
+    "test_set",
+    "decoder",
+    "wer",
+    "cer",
+    "substitutions",
+    "deletions",
+    "insertions",
+    "reference_words",
+    "wer_low",
+    "wer_high",
+    "fold",
+    "lm_text",
+    "dev_seconds",
+]
+
+
+def decoded(folder: Path, **decoders: dict[str, str]) -> Path:
+    """A folder as stage 6 leaves it."""
+    folder.mkdir(parents=True)
+    weights = {"lm_weight": 1.0, "word_score": -0.5, "dev_wer": 0.2}
+    told = {"dev_seconds": 90.0, "dev_utterances": 30, "decoders": dict.fromkeys(decoders, weights)}
+    (folder / "weights.json").write_text(json.dumps(told))
+    for name, texts in decoders.items():
+        lines = [
+            json.dumps(
+                {"utt_id": i, "speaker": s, "seconds": 1.5, "ref": REFERENCES[i], "hyp": texts[i]}
+            )
+            for i, s in zip(texts, ["ann", "ann", "bob", "bob"], strict=True)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def scored(tmp_path: Path, name: str = "one", **decoders: dict[str, str]) -> Path:
+    source = decoded(tmp_path / f"{name}-decoded", **(decoders or {"greedy": GREEDY, "beam": BEAM}))
+    folder = tmp_path / name
+    folder.mkdir()
+    ctx = StepContext(folder, {"hypotheses": source}, "cpu", folder)
+    score_stage.run(ctx, ScoreSettings(bootstrap_samples=200))
+    return folder
+
+
+def finished(tmp_path: Path, scores: Path, **changes: Any) -> Scored:
+    lm = tmp_path / "lm"
+    lm.mkdir(exist_ok=True)
+    facts = {"lm_text": "the grammar", "order": 3, "dev_perplexity": 12.5, "sentences": 99}
+    (lm / "lm.json").write_text(json.dumps({**facts, "vocabulary": 150}))
+    values = {"recipe": "demo", "frontend": "unit_bert", "budget": "1min", "budget_seconds": 58.0}
+    values |= {"seed": 1, "test_set": "test", **changes}
+    return Scored(scores=scores, lm=lm, **values)
+
+
+def test_scores_are_those_counted_by_hand(tmp_path: Path) -> None:
+    told = json.loads((scored(tmp_path) / "scores.json").read_text())
+    greedy, beam = told["scores"]
+    counts = ("substitutions", "deletions", "insertions", "reference_words")
+    assert tuple(greedy[k] for k in counts) == (1, 1, 1, 8)
+    assert greedy["wer"] == pytest.approx(3 / 8)
+    assert greedy["cer"] == pytest.approx((1 + 6 + 3) / 35)  # r; "right "; " it"
+    assert greedy["reference_chars"] == 35
+    assert greedy["per_speaker"] == {"ann": pytest.approx(2 / 5), "bob": pytest.approx(1 / 3)}
+    assert greedy["resampled"] == "utterances within 2 speakers"
+    assert greedy["wer_low"] <= greedy["wer"] <= greedy["wer_high"]
+    assert (beam["wer"], beam["deletions"]) == (pytest.approx(1 / 8), 1)
+    assert told["test"] == {"utterances": 4, "seconds": 6.0, "speakers": 2}
+
+
+def test_alignments_sum_to_the_scores(tmp_path: Path) -> None:
+    folder = scored(tmp_path)
+    lines = [json.loads(x) for x in (folder / "alignments.jsonl").read_text().splitlines()]
+    greedy = [x for x in lines if x["decoder"] == "greedy"]
+    assert sum(x["deletions"] for x in greedy) == 1
+    assert greedy[1]["alignment"] == [
+        ["equal", "go", "go"],
+        ["delete", "right", ""],
+        ["equal", "now", "now"],
+    ]
+    assert "REF: turn left" in (folder / "greedy.txt").read_text()
+
+
+def test_scoring_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = scored(tmp_path, "first"), scored(tmp_path, "second")
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes()
+
+
+def test_missing_hypotheses_are_named(tmp_path: Path) -> None:
+    source = decoded(tmp_path / "decoded", greedy=GREEDY)
+    (source / "greedy.jsonl").unlink()
+    ctx = StepContext(tmp_path, {"hypotheses": source}, "cpu", tmp_path)
+    with pytest.raises(RunError, match=r"greedy\.jsonl"):
+        score_stage.run(ctx, ScoreSettings())
+
+
+def test_rows_hold_what_the_contract_names(tmp_path: Path) -> None:
+    rows = results.merge([finished(tmp_path, scored(tmp_path))])
+    assert [row["decoder"] for row in rows] == ["greedy", "beam"]
+    assert set(CONTRACT) <= set(rows[0])
+    assert rows[0]["lm_text"] == "the grammar"
+    assert rows[0]["lm_perplexity"] == 12.5
+    assert rows[0]["dev_seconds"] == 90.0
+    assert rows[0]["fold"] is None
+
+
+def test_rows_are_sorted_by_hours_of_labels(tmp_path: Path) -> None:
+    scores = scored(tmp_path)
+    runs = [
+        finished(tmp_path, scores, budget=b, budget_seconds=s)
+        for b, s in (("all", 900.0), ("1min", 58.0), ("10min", 599.0))
+    ]
+    rows = results.merge(runs)
+    assert [r["budget"] for r in rows[::2]] == ["1min", "10min", "all"]
+
+
+def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None:
+    blank = scored(tmp_path, "blank", greedy=dict.fromkeys(GREEDY, ""), beam=BEAM)
+    runs = [
+        finished(tmp_path, blank),
+        finished(tmp_path, scored(tmp_path), budget="all", budget_seconds=600.0),
+    ]
+    out = tmp_path / "exp" / "demo"
+    results.write_results(out, results.merge(runs))
+    page = (out / "RESULTS.md").read_text()
+    assert "| 1min" in page
+    assert "58 s" in page
+    assert "100.0 [100.0, 100.0]" in page
+    assert "**The model of 1min (seed 1) emits only blanks**: 100%" in page
+    assert "The model of all" not in page
+    assert "Dev is larger than the budget 1min" in page
+    assert "perplexity 12.5 on dev" in page
+    assert "the grammar" in page
+    assert "ann 40.0, bob 33.3" in page
+    assert (out / "wer_over_hours.png").read_bytes()[:4] == b"\x89PNG"
+    assert results.read_results(out) == results.merge(runs)
+    assert sorted(p.name for p in out.iterdir()) == [
+        "RESULTS.md",
+        "results.json",
+        "wer_over_hours.png",
+    ]
+
+
+def test_the_picture_is_the_same_every_time(tmp_path: Path) -> None:
+    rows = results.merge([finished(tmp_path, scored(tmp_path))])
+    for name in ("first", "second"):
+        results.write_results(tmp_path / name, rows)
+    picture = "wer_over_hours.png"
+    assert (tmp_path / "first" / picture).read_bytes() == (
+        tmp_path / "second" / picture
+    ).read_bytes()
+
+
+def test_results_not_there_yet_are_told_with_the_command(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"vqasr run recipes/demo\.yaml"):
+        results.read_results(tmp_path / "demo")
+
+
+def two_recipes(tmp_path: Path) -> list[dict[str, Any]]:
+    units, mel = scored(tmp_path, "units"), scored(tmp_path, "mel", greedy=BEAM)
+    ours = results.merge(
+        [
+            finished(tmp_path, units),
+            finished(tmp_path, units, budget="all", budget_seconds=600.0),
+        ]
+    )
+    theirs = results.merge([finished(tmp_path, mel, recipe="mel", frontend="log_mel")])
+    return results.compare([ours, theirs])
+
+
+def test_comparison_crosses_budgets_with_systems(tmp_path: Path) -> None:
+    lines = results.format_table(two_recipes(tmp_path), "md").splitlines()
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["budget", "labels", "demo greedy", "demo beam", "mel greedy"]
+    assert cells[2][:2] == ["1min", "58 s"]
+    assert cells[2][2].startswith("37.5 [")
+    assert cells[2][4].startswith("12.5 [")
+    assert cells[3][4] == "-"
+    table = results.format_table(two_recipes(tmp_path / "again"), "table")
+    assert "demo greedy" in table and "|" not in table
+
+
+def test_comparison_for_scripts_has_a_row_per_result(tmp_path: Path) -> None:
+    rows = two_recipes(tmp_path)
+    read = list(csv.DictReader(results.format_table(rows, "csv").splitlines()))
+    assert len(read) == 5
+    assert float(read[0]["wer"]) == rows[0]["wer"]
+    assert json.loads(results.format_table(rows, "json")) == rows
+
+
+def test_seeds_and_test_sets_get_columns_where_there_are_several(tmp_path: Path) -> None:
+    scores = scored(tmp_path)
+    rows = results.merge(
+        [finished(tmp_path, scores, seed=s, test_set=t) for s in (1, 2) for t in ("a", "b")]
+    )
+    header = results.format_table(results.compare([rows]), "md").splitlines()[0]
+    assert [c.strip() for c in header.strip("|").split("|")][:3] == ["test set", "seed", "budget"]
+
+
+def test_no_results_make_an_empty_page(tmp_path: Path) -> None:
+    results.write_results(tmp_path, [])
+    assert json.loads((tmp_path / "results.json").read_text()) == []

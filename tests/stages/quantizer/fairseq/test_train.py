@@ -1,0 +1,196 @@
+"""Training under fairseq's trainer: resume, damage, finished runs, bad numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import RunError, UserError
+from pipeline.manifest import Manifest
+from pipeline.recipe import QuantizerSettings
+from stages.quantizer.fairseq import task as task_module
+from stages.quantizer.fairseq.checkpoints import newest_intact
+from stages.quantizer.fairseq.train import Trained, temperatures, train
+
+MakeSpeech = Callable[..., Manifest]
+
+
+def small(**changes: Any) -> QuantizerSettings:
+    values: dict[str, Any] = {
+        "encoder_layers": [(8, 10, 5), (8, 8, 4), (8, 4, 2)],
+        "aggregator_layers": [(8, 2, 1), (8, 3, 1)],
+        "codes": 4,
+        "prediction_steps": 3,
+        "negatives": 3,
+        "updates": 12,
+        "warmup_updates": 3,
+        "crop_samples": 3000,
+        "batch_samples": 9000,
+        "checkpoint_every": 2,
+        "dropout": 0.1,
+        "dropout_features": 0.1,
+    }
+    return QuantizerSettings(**(values | changes))
+
+
+@pytest.fixture
+def speech(make_speech: MakeSpeech) -> Manifest:
+    """Epochs of 4 batches: saves fall on their ends and in between."""
+    return make_speech([4000, 3500, 2500, 2600, 5000, 6000, 3300, 3000, 2000, 4100, 2700, 3900])
+
+
+def assert_same(a: Trained, b: Trained) -> None:
+    assert a.weights.keys() == b.weights.keys()
+    assert all(torch.equal(a.weights[name], b.weights[name]) for name in a.weights)
+    assert a.history == b.history
+
+
+class Killed(BaseException):
+    """Stands in for a kill: nothing but the checkpoints outlives it."""
+
+
+def killer(at: int) -> Callable[[int, Any], None]:
+    def kill(update: int, _: Any) -> None:
+        if update == at:
+            raise Killed
+
+    return kill
+
+
+def train_with_kills(
+    settings: QuantizerSettings, speech: Manifest, folder: Path, kills: list[int]
+) -> Trained:
+    every = settings.checkpoint_every
+    starts: list[int] = []
+    for kill in kills:
+        with pytest.raises(Killed):
+            train(settings, [speech], seed=3, folder=folder, on_update=killer(kill))
+    result = train(settings, [speech], seed=3, folder=folder, on_start=starts.append)
+    assert starts == [(kills[-1] - 1) // every * every if kills else 0]
+    return result
+
+
+@pytest.mark.parametrize("kind", ["gumbel", "kmeans", "none"])
+def test_kills_in_mid_epoch_change_no_bit(speech: Manifest, tmp_path: Path, kind: str) -> None:
+    settings = small(type=kind)
+    whole = train_with_kills(settings, speech, tmp_path / "whole", [])
+    killed = train_with_kills(settings, speech, tmp_path / "killed", [2, 3, 6, 7, 12])
+    assert_same(whole, killed)
+    assert [record["update"] for record in whole.history] == [12]
+
+
+def test_another_seed_gives_other_weights(speech: Manifest, tmp_path: Path) -> None:
+    a = train(small(updates=2), [speech], seed=1, folder=tmp_path / "a")
+    b = train(small(updates=2), [speech], seed=2, folder=tmp_path / "b")
+    assert any(not torch.equal(a.weights[name], b.weights[name]) for name in a.weights)
+
+
+def test_every_parameter_is_trained(speech: Manifest, tmp_path: Path) -> None:
+    first = train(small(updates=1), [speech], seed=1, folder=tmp_path / "a")
+    later = train(small(updates=4), [speech], seed=1, folder=tmp_path / "b")
+    for name, value in first.weights.items():
+        assert not torch.equal(value, later.weights[name]), name
+
+
+def test_finished_run_trains_no_more(speech: Manifest, tmp_path: Path) -> None:
+    done = train(small(), [speech], seed=1, folder=tmp_path / "a")
+    updates: list[int] = []
+    again = train(
+        small(), [speech], seed=1, folder=tmp_path / "a", on_update=lambda u, _: updates.append(u)
+    )
+    assert not updates
+    assert_same(done, again)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_damaged_newest_checkpoint_falls_back(
+    speech: Manifest, tmp_path: Path, damage: str
+) -> None:
+    whole = train(small(), [speech], seed=1, folder=tmp_path / "whole")
+    folder = tmp_path / "damaged"
+    with pytest.raises(Killed):
+        train(small(), [speech], seed=1, folder=folder, on_update=killer(9))
+    newest = [folder / "checkpoint_last.pt", *folder.glob("checkpoint_*_8.pt")]
+    for path in newest:
+        content = bytearray(path.read_bytes())
+        if damage == "flipped":
+            content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
+    said: list[str] = []
+    starts: list[int] = []
+    result = train(
+        small(), [speech], seed=1, folder=folder, say=said.append, on_start=starts.append
+    )
+    assert starts == [6]
+    assert len(said) == len(newest) == 2 and all("damaged" in line for line in said)
+    assert_same(whole, result)
+
+
+def test_few_checkpoints_are_kept(speech: Manifest, tmp_path: Path) -> None:
+    train(small(), [speech], seed=1, folder=tmp_path)
+    assert len(list(tmp_path.glob("*.pt"))) <= 3
+    newest = newest_intact(tmp_path, print)
+    assert newest is not None and newest.updates == 12
+
+
+def test_loss_that_is_not_finite_stops_and_names_the_batch(
+    speech: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = task_module.AudioPretrainingTask.train_step
+
+    def poisoned(self: Any, sample: Any, *rest: Any, **keywords: Any) -> Any:
+        loss, size, logged = step(self, sample, *rest, **keywords)
+        return loss, size, logged | {"loss": float("nan")}
+
+    monkeypatch.setattr(task_module.AudioPretrainingTask, "train_step", poisoned)
+    with pytest.raises(RunError, match=r"loss that is not finite on a batch of u0\d\d, u0"):
+        train(small(), [speech], seed=1, folder=tmp_path)
+
+
+def test_too_short_utterances_are_left_out_and_counted(
+    make_speech: MakeSpeech, tmp_path: Path
+) -> None:
+    speech = make_speech([4000, 300, 4000, 100])
+    assert train(small(updates=1), [speech], seed=1, folder=tmp_path / "a").left_out == 2
+    with pytest.raises(RunError, match="long enough"):
+        train(small(), [make_speech([300], "short")], seed=1, folder=tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_samples": 9001}, "fit into a batch"),
+        ({"final_learning_rate": 1e-3}, "below the learning rate"),
+        ({"negatives": 0}, "nothing to tell"),
+        ({"crop_samples": 1000, "prediction_steps": 40}, "too short"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    speech: Manifest, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(small(**changes), [speech], seed=1, folder=tmp_path)
+
+
+def test_last_temperature_is_reached_where_the_recipe_says() -> None:
+    first, last, decay = temperatures(small(updates=400, temperature_reached=0.7))
+    assert first * decay**280 == pytest.approx(last)
+    assert first * decay**279 > last
+
+
+def test_training_prints_nothing(
+    speech: Manifest, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(small(updates=2), [speech], seed=1, folder=tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_history_is_written_for_tensorboard(speech: Manifest, tmp_path: Path) -> None:
+    train(small(updates=25), [speech], seed=1, folder=tmp_path / "a", tensorboard=tmp_path / "tb")
+    (events,) = os.listdir(tmp_path / "tb")
+    assert b"quantizer/code_perplexity" in (tmp_path / "tb" / events).read_bytes()
