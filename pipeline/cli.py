@@ -193,7 +193,7 @@ def _remark(row: dict[str, Any]) -> str:
 @click.option(
     "--format", "form", type=click.Choice(["table", "md", "csv", "json"]), default="table"
 )
-def compare(recipes: tuple[str, ...], exp: Path, form: str) -> None:
+def compare(recipes: tuple[str, ...], exp: Path, form: Any) -> None:
     """Show WER by budget and system of the RECIPES, which have run before.
 
     A recipe is named by its file or its name; a results.json is taken as it is.

@@ -21,6 +21,10 @@ FRONT_ENDS = "stages.acoustic.frontends"
 NO_RESULT: dict[str, Any] = {"signature": False}
 
 
+Precision = Literal["auto", "fp32", "bf16"]
+PRECISION = "auto: bf16 where the processor multiplies in it, else fp32"
+
+
 class Section(BaseModel):
     """A part of a recipe. Unknown keys are refused; values do not change once read."""
 
@@ -135,6 +139,7 @@ class BertSettings(Section):
     warmup_updates: int = Field(60, ge=0)
     weight_decay: float = Field(0.01, ge=0)
     batch_frames: int = Field(6_000, ge=100, description="frames per batch, padding included")
+    precision: Precision = Field("auto", description=PRECISION)
     checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
 
     @model_validator(mode="after")
@@ -172,6 +177,7 @@ class FinetuneSettings(Section):
     channel_mask_span: int = Field(32, ge=1, description="channels")
     subsample: int = Field(2, ge=1, le=8, description="frames joined before the CTC layer")
     batch_frames: int = Field(6_000, ge=100, description="frames per batch, padding included")
+    precision: Precision = Field("auto", description=PRECISION)
     seeds: list[int] = Field([1], min_length=1)
     checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
 

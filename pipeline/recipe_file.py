@@ -52,13 +52,15 @@ def _over(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` laid over `base`, mapping by mapping; another corpus or front-end replaces all."""
     merged = dict(base)
     for key, value in values.items():
-        old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        if both and not any(t in value and value[t] != old.get(t) for t in ("kind", "name")):
-            merged[key] = _over(old, value)
-        else:
-            merged[key] = value
+        merged[key] = _laid_over(merged.get(key), value)
     return merged
+
+
+def _laid_over(old: Any, value: Any) -> Any:
+    if not (isinstance(old, dict) and isinstance(value, dict)):
+        return value
+    another = any(t in value and value[t] != old.get(t) for t in ("kind", "name"))
+    return value if another else _over(old, value)
 
 
 def _apply(values: dict[str, Any], change: str) -> None:

@@ -124,6 +124,7 @@ class Training:
     checkpoint_every: int
     weight_decay: float = 0.0
     each: Callable[[int], None] = lambda update: None
+    precision: str = "fp32"
     what: str = "training"
 
     def run(self, ctx: StepContext) -> list[dict[str, float]]:
@@ -169,7 +170,9 @@ class Training:
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate * self.scale(update)
         torch.manual_seed(int(generator(self.seed, "update", update).integers(2**62)))
-        loss, metrics = self.loss(update, epoch, ids)
+        device = next(self.model.parameters()).device.type
+        with autocast(self.precision, device):
+            loss, metrics = self.loss(update, epoch, ids)
         if not torch.isfinite(loss):
             raise RunError(
                 f"The loss of {self.what} is {loss.item()} at update {update + 1}.",
@@ -177,7 +180,7 @@ class Training:
                 remedy="look at these utterances, or lower the learning rate",
             )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT_NORM)
         optimizer.step()
         return {"loss": loss.item(), "gradient_norm": norm.item(), **metrics}
@@ -227,6 +230,20 @@ class Training:
         return 0, [], {}
 
 
+def autocast(precision: str, device: str) -> torch.autocast:
+    """bf16 matrix products where `precision` asks for them; sums and norms stay in fp32.
+
+    `auto` uses them on GPUs that have them and on processors with AVX512-BF16 or AMX.
+    """
+    if precision == "auto":
+        if device == "cuda":
+            fits = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            fits = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        precision = "bf16" if fits else "fp32"
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+
+
 def _load_intact(path: Path) -> dict[str, Any] | None:
     marker = path.with_suffix(".sha256")
     if not marker.exists() or marker.read_text() != file_sha256(path):
@@ -250,14 +267,14 @@ class _TensorBoard:
     def __init__(self, folder: Path, first: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=first)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=first)
 
     def write(self, update: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name, value, update)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, update)
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def pad(rows: Sequence[np.ndarray[Any, Any]], value: float = 0) -> tuple[Tensor, Tensor]:

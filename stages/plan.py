@@ -102,24 +102,15 @@ class _Planner:
                 f"Front-end {self.recipe.frontend_name} needs a quantizer; "
                 "quantizer.type is none. Set it to gumbel or kmeans."
             )
-        if settings.from_ is not None:
-            return self._imported("quantizer", 1, settings.from_)
         inputs = {name: self.splits[name] for name in self.pretraining}
-        run = partial(quantizer_stage.run, settings=settings, seed=seed)
+        roles = list(inputs)
+        run = partial(quantizer_stage.run, settings=settings, manifests_roles=roles, seed=seed)
         told = {**settings.signed(), "seed": seed}
         del told["from_"]
+        if settings.from_ is not None:
+            told = _imported(settings.from_, "quantizer")
         version = quantizer_stage.VERSION
         return self._add("quantizer", 1, "", version, told, inputs, run, seed=seed)
-
-    def _imported(self, stage: str, number: int, folder: Path) -> Step:
-        from pipeline.store import digest, hash_outputs
-
-        if not (folder / "config.json").is_file():
-            raise UserError(
-                f"{stage}.from: {folder} holds no model.", constraint="a folder with config.json"
-            )
-        told = {"imported": digest(hash_outputs(folder))}
-        return self._add(stage, number, "", 1, told, {}, partial(copy_model, source=folder))
 
     def _units(self, quantizer: Step) -> None:
         version = discretize_stage.VERSION
@@ -144,7 +135,9 @@ class _Planner:
     def _bert(self) -> Step:
         settings, seed = self.recipe.bert, self.recipe.seed
         if settings.from_ is not None:
-            return self._imported("bert", 3, settings.from_)
+            told = _imported(settings.from_, "bert")
+            run: Any = partial(copy_model, source=settings.from_)
+            return self._add("bert", 3, "", bert_stage.VERSION, told, {}, run)
         assert self.vocabulary is not None  # front-ends with a BERT have units
         inputs = {f"units/{name}": self.units[name] for name in self.pretraining}
         inputs["vocabulary"] = self.vocabulary
@@ -215,6 +208,15 @@ class _Planner:
             run = partial(score_stage.run, settings=score)
             told, inputs = score.signed(), {"hypotheses": hypotheses}
             self._add("score", 7, name, score_stage.VERSION, told, inputs, run, **named)
+
+
+def _imported(folder: Path, section: str) -> dict[str, Any]:
+    """What a step depends on that takes over a model: its content, wherever it lies."""
+    from pipeline.store import digest, hash_outputs
+
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{section}.from: {folder} holds no model (config.json is not there).")
+    return {"imported": digest(hash_outputs(folder))}
 
 
 def copy_model(ctx: StepContext, *, source: Path) -> None:

@@ -25,7 +25,7 @@ class UnitEncoder(nn.Module):
         self.config = config
         self.bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
         self.dim = int(config["bert"]["hidden_size"])
-        self.mask_channels = self.dim
+        self.mask_channels, self.stride = self.dim, 1
 
     @classmethod
     def pretrained(cls, folder: Path) -> UnitEncoder:
@@ -61,7 +61,8 @@ class FeatureEncoder(nn.Module):
     """A convolution over neighbouring frames and a Transformer, on real-valued features.
 
     Args:
-        config: {"channels": D of the features, "bert": arguments of BertConfig}.
+        config: {"channels": D of the features, "stride": frames that become one,
+            "bert": arguments of BertConfig}.
     """
 
     CONTEXT_FRAMES = 7
@@ -70,9 +71,13 @@ class FeatureEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.dim = int(config["bert"]["hidden_size"])
-        self.mask_channels = int(config["channels"])
+        self.mask_channels, self.stride = int(config["channels"]), int(config["stride"])
         self.project = nn.Conv1d(
-            self.mask_channels, self.dim, self.CONTEXT_FRAMES, padding=self.CONTEXT_FRAMES // 2
+            self.mask_channels,
+            self.dim,
+            self.CONTEXT_FRAMES,
+            self.stride,
+            padding=self.CONTEXT_FRAMES // 2,
         )
         self.norm = nn.LayerNorm(self.dim)
         self.bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
@@ -87,14 +92,16 @@ class FeatureEncoder(nn.Module):
         time_mask_BF: Tensor | None = None,
         channel_mask_BD: Tensor | None = None,
     ) -> Tensor:
-        """Hidden vectors (B, F, D). Masked frames and channels are 0, the mean of each."""
+        """Hidden vectors (B, ceil(F / stride), D). Masked frames and channels are 0, the mean."""
         if time_mask_BF is not None:
             feats_BFD = feats_BFD.masked_fill(time_mask_BF[..., None], 0.0)
         if channel_mask_BD is not None:
             feats_BFD = feats_BFD.masked_fill(channel_mask_BD[:, None], 0.0)
+        feats_BFD = feats_BFD.masked_fill(~attended_BF[..., None], 0.0)
         projected_BFD = self.norm(self.project(feats_BFD.mT).mT)
         states: Tensor = self.bert(
-            inputs_embeds=nn.functional.gelu(projected_BFD), attention_mask=attended_BF.long()
+            inputs_embeds=nn.functional.gelu(projected_BFD),
+            attention_mask=attended_BF[:, :: self.stride].long(),
         ).last_hidden_state
         return states
 

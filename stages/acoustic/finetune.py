@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -57,7 +58,8 @@ def finetune(
         targets=len(targets),
         subsample=settings.subsample,
     )
-    model = AcousticModel(config, encoder).to(ctx.device)
+    model = AcousticModel(config, encoder)
+    torch.nn.Module.to(model, ctx.device)
     labelled = Labelled(features, transcripts, targets, settings, seed, ctx.device)
     lengths = labelled.usable(ctx, model)
     ctx.say(
@@ -80,6 +82,7 @@ def finetune(
         seed=seed,
         checkpoint_every=settings.checkpoint_every,
         each=freeze_or_thaw,
+        precision=settings.precision,
         what="CTC",
     ).run(ctx)
     model.save_pretrained(ctx.folder)
@@ -107,11 +110,13 @@ class Labelled:
 
         CTC needs a frame for each label and one more between equal neighbours.
         """
+        import torch
+
         lengths, dropped = {}, []
         for name, labels in self._labels.items():
             frames = len(self._features(name))
-            have = -(-frames // self._settings.subsample)
-            need = len(labels) + sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+            have = int(model.frames(torch.tensor(frames)))
+            need = len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
             if have < need:
                 dropped.append(f"{name}\t{have} frames\t{need} needed\n")
             else:
@@ -198,7 +203,8 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str
     from pipeline.training import pad
     from stages.acoustic.model import AcousticModel
 
-    model = AcousticModel.from_pretrained(folders["model"]).eval().to(ctx.device)
+    model = AcousticModel.from_pretrained(folders["model"]).eval()
+    torch.nn.Module.to(model, ctx.device)
     module = plugins.find(FRONT_ENDS, model.config.frontend["name"], "front-end")
     features = module.open_split(module.Settings(**model.config.frontend), folders)
     manifest = Manifest.load(folders["manifest"])

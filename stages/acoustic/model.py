@@ -47,8 +47,9 @@ class AcousticModel(PreTrainedModel):
     def __init__(self, config: AcousticConfig, encoder: nn.Module | None = None) -> None:
         super().__init__(config)
         frontend = plugins.find(FRONT_ENDS, config.frontend["name"], "front-end")
-        self.encoder: Any = encoder or frontend.empty_encoder(config.encoder)
-        self.ctc = nn.Linear(self.encoder.dim * config.subsample, config.targets)
+        under: Any = encoder or frontend.empty_encoder(config.encoder)
+        self.encoder = under
+        self.ctc = nn.Linear(under.dim * config.subsample, config.targets)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -56,9 +57,8 @@ class AcousticModel(PreTrainedModel):
 
     def frames(self, lengths_B: Tensor) -> Tensor:
         """CTC frames of inputs of so many frames."""
-        return torch.div(
-            lengths_B + self.config.subsample - 1, self.config.subsample, rounding_mode="floor"
-        )
+        encoded_B = _ceil_div(lengths_B, self.encoder.stride)
+        return _ceil_div(encoded_B, self.config.subsample)
 
     def forward(
         self,
@@ -67,13 +67,18 @@ class AcousticModel(PreTrainedModel):
         time_mask_BF: Tensor | None = None,
         channel_mask_BD: Tensor | None = None,
     ) -> Tensor:
-        """Log-probabilities (B, ceil(F / subsample), targets)."""
+        """Log-probabilities (B, ceil(ceil(F / stride) / subsample), targets)."""
         attended_BF = attended(lengths_B, feats.shape[1])
         hidden_BFD = self.encoder(feats, attended_BF, time_mask_BF, channel_mask_BD)
-        hidden_BFD = hidden_BFD.masked_fill(~attended_BF[..., None], 0.0)
+        there_BF = attended_BF[:, :: self.encoder.stride, None]
+        hidden_BFD = hidden_BFD.masked_fill(~there_BF, 0.0)
         joined = self.config.subsample
         short = -hidden_BFD.shape[1] % joined
         hidden_BFD = nn.functional.pad(hidden_BFD, (0, 0, 0, short))
         batch, frames, dim = hidden_BFD.shape
         stacked = hidden_BFD.reshape(batch, frames // joined, dim * joined)
         return nn.functional.log_softmax(self.ctc(stacked).float(), dim=-1)
+
+
+def _ceil_div(lengths_B: Tensor, by: int) -> Tensor:
+    return torch.div(lengths_B + by - 1, by, rounding_mode="floor")

@@ -1,0 +1,1 @@
+"""Stage 0: manifests, label budgets and text from a corpus."""

@@ -7,6 +7,7 @@ what the extra losses need. Shapes: N = B x F frames, G groups, V codes.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -65,10 +66,7 @@ class GumbelCodebook(nn.Module):
             last = self.weight_proj = nn.Linear(dim, groups * codes)
         else:
             sizes = [dim, *[2 * dim] * (depth - 1)]
-            hidden = [
-                nn.Sequential(nn.Linear(a, b), activation)
-                for a, b in zip(sizes, sizes[1:], strict=False)
-            ]
+            hidden = [nn.Sequential(nn.Linear(a, b), activation) for a, b in pairwise(sizes)]
             last = nn.Linear(2 * dim, groups * codes)
             self.weight_proj = nn.Sequential(*hidden, last)
         if depth == 1 or projection_init == "normal":

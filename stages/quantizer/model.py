@@ -115,6 +115,7 @@ class QuantizerConfig(PretrainedConfig):
 
 
 def build_encoder(config: QuantizerConfig) -> encoder.Encoder:
+    """Samples to features."""
     return encoder.Encoder(
         config.layers,
         _activation(config),
@@ -127,28 +128,29 @@ def build_encoder(config: QuantizerConfig) -> encoder.Encoder:
 
 def build_codebook(config: QuantizerConfig) -> GumbelCodebook | KmeansCodebook | None:
     """The quantizer that the config names; None where there is none (wav2vec 1.0)."""
+    if config.quantizer_type == "none":
+        return None
     common: dict[str, Any] = {
         "combine_groups": config.combine_groups,
         "input_norm": config.input_norm,
         "codebook_init": config.codebook_init,
     }
     sizes = (config.dim, config.groups, config.codes)
-    if config.quantizer_type == "gumbel":
-        first, last, decay = config.temperatures
-        return GumbelCodebook(
-            *sizes,
-            depth=config.projection_depth,
-            activation=_activation(config),
-            temperature=(first, last, decay),
-            projection_init=config.projection_init,
-            **common,
-        )
     if config.quantizer_type == "kmeans":
         return KmeansCodebook(*sizes, gamma=config.kmeans_gamma, **common)
-    return None
+    first, last, decay = config.temperatures
+    return GumbelCodebook(
+        *sizes,
+        depth=config.projection_depth,
+        activation=_activation(config),
+        temperature=(first, last, decay),
+        projection_init="normal" if config.projection_init == "normal" else "fairseq",
+        **common,
+    )
 
 
 def build_aggregator(config: QuantizerConfig) -> nn.Module:
+    """Features to context."""
     if config.aggregator == "gru":
         return encoder.gru_aggregator(config.dim, config.gru_dim, config.dropout)
     return encoder.Aggregator(
@@ -172,6 +174,7 @@ class QuantizerModel(PreTrainedModel):
     """Encoder, codebook and aggregator. Built in eval mode: no Gumbel noise, no dropout."""
 
     config_class = QuantizerConfig
+    config: QuantizerConfig
     base_model_prefix = "quantizer"
     main_input_name = "samples_BS"
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.stage import StepContext
     from stages.quantizer.model import QuantizerModel
 
+VERSION = 1
 CODEBOOK = "codebook.json"
 HISTORY = "history.jsonl"
 
@@ -121,12 +122,14 @@ def _codebook(
     ctx: StepContext, model: QuantizerModel, speech: Sequence[Manifest]
 ) -> dict[str, Any]:
     """The codebook's health on a sample of the pretraining speech, said in words too."""
+    import torch
+
     from stages.quantizer import health
 
     if model.vector_quantizer is None:
         return {"quantizer": "none"}
     chosen = health.sample(speech)
-    model.to(ctx.device)
+    model.to(torch.device(ctx.device))  # type: ignore[arg-type]
     with ctx.progress(len(chosen), "codebook", "utterances") as progress:
         units_FG = health.count_codes(model, chosen, progress.update)
     found = health.report(units_FG, model.config.codes)

@@ -44,7 +44,8 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     _refuse_longer(tokens, settings.positions)
     kept_back = _kept_back(list(tokens))
     torch.manual_seed(seed)
-    model = build(settings, vocabulary, seed).to(ctx.device)
+    model = build(settings, vocabulary, seed)
+    torch.nn.Module.to(model, ctx.device)
     lengths = {n: len(t) for n, t in tokens.items() if n not in kept_back}
     masked = MaskedUnits(tokens, settings, len(vocabulary), seed, ctx.device)
     ctx.say(
@@ -61,6 +62,7 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
         seed=seed,
         checkpoint_every=settings.checkpoint_every,
         weight_decay=settings.weight_decay,
+        precision=settings.precision,
         what="BERT",
     ).run(ctx)
     facts = validate(model, masked, sorted(kept_back), lengths)
@@ -177,7 +179,7 @@ class MaskedUnits:
         frames = torch.arange(seen_BF.shape[1], device=seen_BF.device)
         attended_BF = (frames[None] < lengths_B[:, None]).long()
         states_BFD = model.bert(seen_BF, attention_mask=attended_BF).last_hidden_state
-        logits_NT = model.cls(states_BFD[hidden_BF])
+        logits_NT = model.cls(states_BFD[hidden_BF]).float()
         truth_N = truth_BF[hidden_BF]
         loss = torch.nn.functional.cross_entropy(logits_NT, truth_N)
         right = (logits_NT.detach().argmax(-1) == truth_N).float().mean().item()

@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
 
 
 def shard_path(folder: Path, number: int) -> Path:
+    """Where shard `number` is, counted from 0."""
     return folder / f"units-{number:05d}.parquet"
 
 
@@ -77,4 +78,5 @@ class UnitCorpus:
 
 
 def facts_text(facts: dict[str, Any]) -> str:
+    """What stands in FACTS, the same for the same facts."""
     return json.dumps(facts, indent=1, sort_keys=True)

@@ -29,7 +29,8 @@ def discretize(ctx: StepContext) -> None:
     from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
 
     manifest = Manifest.load(ctx.inputs["manifest"])
-    model = QuantizerModel.from_pretrained(ctx.inputs["quantizer"]).eval().to(ctx.device)
+    model = QuantizerModel.from_pretrained(ctx.inputs["quantizer"]).eval()
+    torch.nn.Module.to(model, ctx.device)
     utterances = manifest.utterances
     shards = [
         utterances[i : i + UTTERANCES_PER_SHARD]
@@ -52,7 +53,7 @@ def discretize(ctx: StepContext) -> None:
         "utterances": len(utterances),
         "groups": model.config.groups,
         "codes": model.config.codes,
-        "hop_samples": model.hop_samples,
+        "hop_samples": model.hop,
     }
     (ctx.folder / FACTS).write_text(facts_text(facts), "utf-8")
 
@@ -68,7 +69,11 @@ def build_vocabulary(ctx: StepContext) -> None:
     from stages.units.vocabulary import Vocabulary, combinations
 
     quantizer = QuantizerModel.from_pretrained(ctx.inputs["quantizer"])
-    codebook_GVD = quantizer.codebook().detach().cpu().numpy()
+    if quantizer.vector_quantizer is None:
+        raise RunError(
+            "The quantizer has no codebook (quantizer.type none), so there are no units."
+        )
+    codebook_GVD = quantizer.vector_quantizer.codebook().detach().cpu().numpy()
     groups, codes, _ = codebook_GVD.shape
     counts: Counter[tuple[int, ...]] = Counter()
     for role in sorted(ctx.inputs):

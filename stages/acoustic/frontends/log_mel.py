@@ -29,6 +29,7 @@ class Settings(Section):
 
     name: Literal["log_mel"] = "log_mel"
     mel_bins: int = Field(80, ge=8, le=128)
+    stride: int = Field(2, ge=1, le=8, description="frames joined before the Transformer")
     highest_hz: int = Field(8000, ge=1000, le=8000, description="upper edge of the filter bank")
 
 
@@ -93,10 +94,13 @@ def new_encoder(
     from stages.acoustic.encoders import FeatureEncoder
     from stages.units.bert import bert_config
 
-    return FeatureEncoder({"channels": settings.mel_bins, "bert": bert_config(bert, 1)})
+    return FeatureEncoder(
+        {"channels": settings.mel_bins, "stride": settings.stride, "bert": bert_config(bert, 1)}
+    )
 
 
 def empty_encoder(config: Mapping[str, Any]) -> FeatureEncoder:
+    """The encoder of a saved model, before its weights are loaded."""
     from stages.acoustic.encoders import FeatureEncoder
 
     return FeatureEncoder(dict(config))

@@ -42,6 +42,7 @@ def new_encoder(settings: Settings, bert: BertSettings, folders: Mapping[str, Pa
 
 
 def empty_encoder(config: Mapping[str, Any]) -> UnitEncoder:
+    """The encoder of a saved model, before its weights are loaded."""
     from stages.acoustic.encoders import UnitEncoder
 
     return UnitEncoder(dict(config))

@@ -53,7 +53,7 @@ def _hashable_defaults() -> Iterator[None]:
             default = default.default
         kind = type(default)
         if dataclasses.is_dataclass(kind) and kind.__hash__ is None:
-            kind.__hash__ = object.__hash__  # type: ignore[assignment]
+            kind.__hash__ = object.__hash__
         return get_field(cls, name, *rest)
 
     dataclasses._get_field = get_field_of_hashable  # type: ignore[attr-defined]

@@ -56,7 +56,7 @@ class Predictions(nn.Module):
         """
         batch, dim, frames = targets_BDF.shape
         ahead = self.dropout(self._project(context_BDF))
-        ahead_BUPD = Diagonals.apply(ahead, frames - self.offset)  # type: ignore[no-untyped-call]
+        ahead_BUPD = Diagonals.apply(ahead, frames - self.offset)
         rows_BNF = self.candidate_rows(batch, frames).to(targets_BDF.device)
         rows_BUN = rows_BNF[..., self.offset :].transpose(1, 2)
         targets = targets_BDF.transpose(1, 2).reshape(-1, dim)
@@ -85,7 +85,7 @@ class Predictions(nn.Module):
         weight_DdP = self.project_to_steps.weight.squeeze(2)
         context_dim, dim, steps = weight_DdP.shape
         weight = weight_DdP.flip(2).transpose(1, 2).reshape(context_dim, steps * dim)
-        ahead = (context_BDF.transpose(1, 2) @ weight).unflatten(2, (steps, dim))
+        ahead: Tensor = (context_BDF.transpose(1, 2) @ weight).unflatten(2, (steps, dim))
         bias = self.project_to_steps.bias
         return ahead if bias is None else ahead + bias
 
@@ -129,7 +129,7 @@ class Diagonals(torch.autograd.Function):
         return _diagonal_view(padded, targets).contiguous()
 
     @staticmethod
-    def backward(ctx: Any, grad_BUPD: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_BUPD: Tensor) -> tuple[Tensor, None]:
         batch, frames, steps, dim = ctx.shape
         padded = grad_BUPD.new_zeros(batch, frames + steps - 1, steps, dim)
         _diagonal_view(padded, grad_BUPD.size(1)).copy_(grad_BUPD)

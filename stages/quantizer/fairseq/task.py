@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from pipeline.errors import RunError
-from pipeline.manifest import Manifest
 from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.crops import Crops
 from stages.quantizer.history import History, Record
@@ -37,10 +36,7 @@ class Session:
             the history is complete, that window's record.
     """
 
-    speech: Sequence[Manifest]
-    seed: int
-    crop_samples: int
-    shortest_samples: int
+    crops: Crops
     on_update: Callable[[int, Record, Record | None], None]
     history: History = field(default_factory=History)
 
@@ -59,13 +55,7 @@ class VqasrPretraining(AudioPretrainingTask):  # type: ignore[misc]
 
     def load_dataset(self, split: str, *_: Any, **__: Any) -> None:
         """The training crops, whichever split is asked for: there is no validation here."""
-        if split not in self.datasets:
-            self.datasets[split] = Crops(
-                self.session.speech,
-                seed=self.session.seed,
-                crop_samples=self.session.crop_samples,
-                shortest_samples=self.session.shortest_samples,
-            )
+        self.datasets[split] = self.session.crops
 
     def state_dict(self) -> dict[str, Any]:
         """What fairseq puts into the checkpoint: the history as of this update."""
@@ -92,8 +82,7 @@ class VqasrPretraining(AudioPretrainingTask):  # type: ignore[misc]
         self.session.on_update(update_num + 1, figures, record)
 
     def _names(self, sample: Any) -> list[str]:
-        crops = next(iter(self.datasets.values()))
-        return [crops.utterance(index).id for index in sample["id"].tolist()]
+        return [self.session.crops.utterance(index).id for index in sample["id"].tolist()]
 
 
 def not_finite(what: str, utterances: Sequence[str] = ()) -> RunError:

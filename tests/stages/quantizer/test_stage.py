@@ -80,7 +80,8 @@ def test_report_tells_of_the_codebook(
     run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = json.loads((run("first") / stage.CODEBOOK).read_text())
-    assert report["frames"] == sum((n - 52) // 40 + 1 for n in (4000, 3500, 2500, 200, 5000))
+    # receptive field 105, hop 40
+    assert report["frames"] == sum((n - 105) // 40 + 1 for n in (4000, 3500, 2500, 200, 5000))
     assert report["chance_bits"] == 2.0
     assert report["utterances_too_short"] == 1
     assert len(report["groups"]) == 2

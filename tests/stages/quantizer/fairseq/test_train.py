@@ -15,7 +15,8 @@ from pipeline.manifest import Manifest
 from pipeline.recipe import QuantizerSettings
 from stages.quantizer.fairseq import task as task_module
 from stages.quantizer.fairseq.checkpoints import newest_intact
-from stages.quantizer.fairseq.train import Trained, temperatures, train
+from stages.quantizer.fairseq.config import temperatures
+from stages.quantizer.fairseq.train import Trained, train
 
 MakeSpeech = Callable[..., Manifest]
 
