@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.stage import Step
 
 INTERRUPTED = 130
+INSIST_SECONDS = 3.0
 EXP = click.option(
     "--exp", type=click.Path(path_type=Path), default=Path("exp"), help="Folder of all results."
 )
@@ -63,6 +64,7 @@ def run(
     """Run all stages of RECIPE that are not done."""
     from pipeline.runner import Run
     from pipeline.store import Store
+    from stages.plan import published
 
     recipe = _load(recipe_path, changes)
     first = _stage_number(stage) if stage else None
@@ -82,6 +84,7 @@ def run(
         force=force,
         device="cpu",
         command=command,
+        kept=published(steps),
     )
     pending = job.pending()
     if dry_run:
@@ -103,9 +106,10 @@ def _on_device(job: Run, recipe: Recipe) -> Run:
 
     import torch
 
-    from pipeline.training import set_threads
+    from pipeline.training import quiet_transformers, set_threads
 
     set_threads(recipe.machine.threads)
+    quiet_transformers()
     wanted = recipe.machine.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("machine.device is cuda, and torch finds no GPU. Set it to auto or cpu.")
@@ -274,6 +278,8 @@ def _stage_number(text: str) -> int:
 
 
 def _on_signal(number: int, _frame: object) -> NoReturn:
+    # An exception that falls into a C callback or a destructor is lost: ask again until heard.
+    signal.setitimer(signal.ITIMER_REAL, INSIST_SECONDS, INSIST_SECONDS)
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
@@ -281,7 +287,7 @@ def main() -> NoReturn:
     """Run the program and exit: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
     # Python's hashes and fairseq's tokenizers may not decide anything, and need no warning.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
         signal.signal(number, _on_signal)
     try:
         result = cli(standalone_mode=False)
@@ -293,6 +299,7 @@ def main() -> NoReturn:
         click.echo(f"vqasr: {error.text()}", err=True)
         sys.exit(error.exit_status)
     except (KeyboardInterrupt, click.Abort):
+        signal.setitimer(signal.ITIMER_REAL, 0)
         click.echo("vqasr: interrupted; the same command goes on", err=True)
         sys.exit(INTERRUPTED)
 

@@ -16,6 +16,7 @@ from pydantic import (
 
 CORPORA = "stages.prepare.corpora"
 FRONT_ENDS = "stages.acoustic.frontends"
+DECODERS = "stages.acoustic.decoders"
 
 # A field marked so changes no result: it stays out of every signature.
 NO_RESULT: dict[str, Any] = {"signature": False}

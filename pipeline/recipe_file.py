@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline import plugins
 from pipeline.errors import UserError, nearest
-from pipeline.recipe import CORPORA, FRONT_ENDS, Recipe, Section
+from pipeline.recipe import CORPORA, DECODERS, FRONT_ENDS, Recipe, Section
 
 
 def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
@@ -27,7 +27,7 @@ def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
 
 
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
+    if path.resolve() in seen:
         raise UserError(f"{path}: `base` leads back to itself.")
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
@@ -45,7 +45,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise UserError(f"{path}: base must be the name of a recipe beside it, found {base!r}.")
-    return _over(_read_with_base(path.parent / base, (*seen, path)), values)
+    return _over(_read_with_base(path.parent / base, (*seen, path.resolve())), values)
 
 
 def _over(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,6 +97,7 @@ def _check(values: dict[str, Any], path: Path) -> Recipe:
         found = _plugin_section(values.get(section), key, package, what, section, mistakes)
         # Its own mistakes are told already: anything valid keeps the rest checkable.
         values[section] = found if found is not None else _placeholder(section)
+    mistakes.extend(_unknown_decoders(values.get("decode")))
     recipe: Recipe | None = None
     try:
         recipe = Recipe.model_validate(values)
@@ -105,6 +106,17 @@ def _check(values: dict[str, Any], path: Path) -> Recipe:
     if mistakes or recipe is None:
         raise UserError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     return recipe
+
+
+def _unknown_decoders(section: Any) -> list[str]:
+    """Decoders are files too, and only stage 6 would miss one; other mistakes are pydantic's."""
+    named = section.get("decoders") if isinstance(section, dict) else None
+    known = plugins.names(DECODERS)
+    return [
+        f"decode.decoders: Unknown decoder '{name}'. {nearest(name, known)}"
+        for name in (named if isinstance(named, list) else ())
+        if isinstance(name, str) and name not in known
+    ]
 
 
 def _placeholder(section: str) -> Section:

@@ -25,6 +25,7 @@ class Run:
         links: exp/<recipe>, with a readable link to each artifact, logs and TensorBoard.
         first, last: numbers of the stages to run; `first` None means all that is not done.
         command: what to type for this recipe, for remedies.
+        kept: steps whose artifacts are read when all is done, so none of them may be missing.
     """
 
     steps: Sequence[Step]
@@ -35,6 +36,7 @@ class Run:
     force: bool
     device: str
     command: str
+    kept: Sequence[Step] = ()
 
     def examine(self) -> list[StepState]:
         return examine(self.steps, self.store, self.links)
@@ -50,6 +52,7 @@ class Run:
         states = self.examine()
         chosen = [s for s in states if (self.first or 0) <= s.step.number <= self.last]
         read = {id(source) for s in chosen for source in s.step.inputs.values()}
+        read -= {id(step) for step in self.kept}
         needed: set[int] = set()
         pending = []
         for state in reversed(states):
@@ -83,6 +86,8 @@ class Run:
         looked at again after every step.
         """
         ran: set[int] = set()
+        for step in self.steps:
+            self.store.tell_audio_root(step)
         pending = self.pending()
         while pending:
             step = pending[0]
@@ -169,9 +174,8 @@ class Run:
 
     def _link_all(self) -> None:
         """Point to every artifact there is (another recipe may have made it); drop what is old."""
-        present = {s.link_name for s in self.steps if self.store.stamp(s) is not None}
         for step in self.steps:
-            if step.link_name in present:
+            if self.store.stamp(step) is not None:
                 self._link(step)
         planned = {s.link_name for s in self.steps}
         for link in self.links.glob("[0-9]-*"):

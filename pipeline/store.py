@@ -142,6 +142,14 @@ class Store:
         sync(self.root)
         return stamp
 
+    def tell_audio_root(self, step: Step) -> None:
+        """Let a finished artifact know where its corpus lies now: that is no part of it."""
+        told = self.path(step) / AUDIO_ROOT
+        if step.audio_root is not None and told.exists():
+            text = f"{step.audio_root.resolve()}\n"
+            if told.read_text("utf-8") != text:
+                write_atomically(told, text)
+
     def verify(self, step: Step, rebuild: str) -> str:
         """Hash a finished artifact and return its digest.
 
@@ -163,7 +171,7 @@ def read_stamp(folder: Path) -> Stamp | None:
     """The stamp in `folder`; None where there is none, or a damaged one."""
     try:
         return Stamp(**json.loads((folder / STAMP).read_text("utf-8")))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
 
 

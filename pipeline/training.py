@@ -134,7 +134,7 @@ class Training:
         functions of the update's number, so the weights come out as if nothing had happened.
 
         Raises:
-            RunError: the loss is NaN or infinite; names the update and its utterances.
+            RunError: the loss or its gradient is NaN or infinite; names the update and its utterances.
         """
         optimizer = torch.optim.AdamW(
             _decayed_or_not(self.model, self.weight_decay),
@@ -173,17 +173,22 @@ class Training:
         device = next(self.model.parameters()).device.type
         with autocast(self.precision, device):
             loss, metrics = self.loss(update, epoch, ids)
-        if not torch.isfinite(loss):
-            raise RunError(
-                f"The loss of {self.what} is {loss.item()} at update {update + 1}.",
-                found="utterances " + ", ".join(ids[:8]) + (" ..." if len(ids) > 8 else ""),
-                remedy="look at these utterances, or lower the learning rate",
-            )
+        self._check_finite(loss, "loss", update, ids)
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT_NORM)
+        # A step along such a gradient would ruin the weights before the next loss could tell.
+        self._check_finite(norm, "gradient", update, ids)
         optimizer.step()
         return {"loss": loss.item(), "gradient_norm": norm.item(), **metrics}
+
+    def _check_finite(self, value: Tensor, name: str, update: int, ids: list[str]) -> None:
+        if not torch.isfinite(value):
+            raise RunError(
+                f"The {name} of {self.what} is {value.item()} at update {update + 1}.",
+                found="utterances " + ", ".join(ids[:8]) + (" ..." if len(ids) > 8 else ""),
+                remedy="look at these utterances, or lower the learning rate",
+            )
 
     def _save(
         self,
@@ -289,3 +294,11 @@ def pad(rows: Sequence[np.ndarray[Any, Any]], value: float = 0) -> tuple[Tensor,
 def set_threads(threads: int) -> None:
     """Let torch use so many cores; 0 means all."""
     torch.set_num_threads(threads or os.cpu_count() or 1)
+
+
+def quiet_transformers() -> None:
+    """No bars and reports of transformers for every model file; errors still show."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

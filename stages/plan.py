@@ -6,7 +6,7 @@ imported before that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ def plan(recipe: Recipe, hashes: FileHashes) -> list[Step]:
         UserError: the corpus is not there, or the recipe asks for what cannot be had.
     """
     return _Planner(recipe, hashes).steps
+
+
+def published(steps: Sequence[Step]) -> list[Step]:
+    """The steps beside the scores that results.json is made of: their facts stand in it."""
+    return [s for s in steps if s.stage == "lm" or (s.stage == "prepare" and s.budget)]
 
 
 class _Planner:
@@ -202,7 +207,7 @@ class _Planner:
             inputs = self._features(test) | {"model": model, "lm": self.lm, "tuned": tuned}
             # The weights come from dev; the grid they were searched in matters no more.
             told = {k: decode.signed()[k] for k in ("decoders", "beam", "beam_threshold")}
-            name = f"{test}/{label}"
+            name = f"{test.removeprefix('test/')}/{label}"
             run = partial(decode_test, settings=decode)
             hypotheses = self._add("decode", 6, name, version, told, inputs, run, **named)
             run = partial(score_stage.run, settings=score)

@@ -15,14 +15,13 @@ from safetensors.numpy import load_file, save_file
 from pipeline import plugins
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest
-from pipeline.recipe import DecodeSettings
+from pipeline.recipe import DECODERS, DecodeSettings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     LogProbs = NDArray[np.float32]
 
-DECODERS = "stages.acoustic.decoders"
 LOG_PROBS = "log_probs.safetensors"
 BLANK_SHARE = 0.95  # of empty hypotheses, above which a model is said to emit only blanks
 

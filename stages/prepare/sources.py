@@ -57,7 +57,7 @@ class FileHashes:
         self._path, self._mode = cache, mode
         try:
             self._known: dict[str, list[str | int]] = json.loads(cache.read_text("utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, ValueError):  # not there, or damaged
             self._known = {}
         self._changed = False
 

@@ -151,10 +151,11 @@ def _resumed_rows(
     journal = ctx.scratch / "rows.jsonl"
     finished: dict[str, dict[str, Any]] = {}
     if journal.exists():
-        for line in journal.read_text("utf-8").splitlines():
+        # What a kill cut, in the middle of a character perhaps, is no JSON either.
+        for line in journal.read_text("utf-8", errors="replace").split("\n"):
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:  # the line that the kill cut
+            except json.JSONDecodeError:
                 break
             finished[row["id"]] = row
         text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in finished.values())

@@ -129,8 +129,10 @@ def check_test_name(name: str) -> None:
     """A test set's name becomes a part of folders and tables.
 
     Raises:
-        ValueError: other characters than letters, digits, - and _.
+        ValueError: other characters than letters, digits, - and _; or the name of a split.
     """
+    if name in ("train", "dev", "unlabelled"):
+        raise ValueError(f"'{name}' is the name of another split; call the test set differently")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"'{name}': a test set's name is made of letters, digits, - and _")
 

@@ -1,0 +1,223 @@
+"""Recipes: bases, changes, and mistakes told all at once, a line each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.errors import UserError
+from pipeline.recipe import Recipe, budget_seconds
+from pipeline.recipe_file import load
+
+Values = dict[str, Any]
+WriteRecipe = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def refused(path: Path, *changes: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load(path, changes)
+    return str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once_with_the_nearest_name(
+    write_recipe: WriteRecipe, values: Values
+) -> None:
+    values["finetune"]["udpates"] = 5
+    values["bert"]["layers"] = "many"
+    values["finetune"]["subsample"] = 99
+    values["corpus"]["kind"] = "tvs"
+    values["frontend"] = "log_mle"
+    values["qantizer"] = {}
+    values["budgets"] = ["10 minutes"]
+    values["decode"]["decoders"] = ["gredy"]
+    path = write_recipe(values)
+    lines = refused(path).splitlines()
+    expected = {
+        "finetune.udpates": "did you mean updates?",
+        "bert.layers": "found 'many'",
+        "finetune.subsample": "found 99",
+        "'tvs'": "did you mean tsv?",
+        "'log_mle'": "did you mean log_mel?",
+        "unknown key qantizer": "did you mean quantizer?",
+        "budgets: ": "10min",
+        "'gredy'": "did you mean greedy?",
+    }
+    for what, remedy in expected.items():
+        told = [line for line in lines if what in line]
+        assert len(told) == 1, what
+        assert told[0].startswith(f"{path}: ")
+        assert remedy in told[0]
+    assert len(lines) == len(expected)
+
+
+def test_a_corpus_checks_its_own_keys(write_recipe: WriteRecipe, values: Values) -> None:
+    values["corpus"]["tset"] = {}
+    del values["corpus"]["train"]
+    text = refused(write_recipe(values))
+    assert "unknown key corpus.tset; did you mean test?" in text
+    assert "corpus.train: Field required" in text
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "told"),
+    [
+        ("bert", "heads", 3, "dim 16 is not a multiple of heads 3"),
+        ("finetune", "phases", [0.5, 0.5, 0.5], "add up to 1"),
+        ("finetune", "seeds", [], "finetune.seeds"),
+        ("quantizer", "type", "gumble", "'gumbel', 'kmeans' or 'none'"),
+        ("quantizer", "encoder_layers", "__import__('os')", "quantizer.encoder_layers"),
+        ("decode", "beam", 0, "greater than or equal to 1"),
+        ("machine", "device", "tpu", "machine.device"),
+    ],
+)
+def test_values_out_of_range_are_named(
+    write_recipe: WriteRecipe, values: Values, section: str, key: str, value: Any, told: str
+) -> None:
+    values[section][key] = value
+    text = refused(write_recipe(values))
+    assert told in text
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("section", ["corpus", "frontend"])
+def test_without_corpus_or_frontend_those_there_are_get_listed(
+    write_recipe: WriteRecipe, values: Values, section: str
+) -> None:
+    del values[section]
+    known = {"corpus": "digits, synthetic, tsv", "frontend": "log_mel, unit_bert"}[section]
+    assert known in refused(write_recipe(values))
+
+
+def test_a_recipe_lies_over_its_base_key_by_key(
+    write_recipe: WriteRecipe, values: Values
+) -> None:
+    write_recipe(values, "base")
+    over = {"base": "base.yaml", "finetune": {"updates": 7}, "budgets": ["all"]}
+    recipe = load(write_recipe(over, "over"))
+    assert recipe.name == "over"
+    assert recipe.finetune.updates == 7
+    assert recipe.finetune.batch_frames == 100  # from the base
+    assert recipe.budgets == ["all"]
+
+
+def test_another_corpus_replaces_the_whole_section(
+    write_recipe: WriteRecipe, values: Values
+) -> None:
+    write_recipe(values, "base")
+    over = {"base": "base.yaml", "corpus": {"kind": "synthetic"}}
+    assert load(write_recipe(over, "over")).corpus.kind == "synthetic"
+
+
+@pytest.mark.parametrize("back", ["one.yaml", "../{folder}/two.yaml"])
+def test_a_base_that_leads_back_is_refused(
+    write_recipe: WriteRecipe, tmp_path: Path, back: str
+) -> None:
+    write_recipe({"base": back.format(folder=tmp_path.name)}, "two")
+    path = write_recipe({"base": "two.yaml"}, "one")
+    assert "leads back to itself" in refused(path)
+
+
+def test_set_reaches_any_depth_and_is_read_as_yaml(
+    write_recipe: WriteRecipe, values: Values
+) -> None:
+    recipe = load(
+        write_recipe(values),
+        [
+            "finetune.seeds=[1, 2]",
+            "corpus.test.more=more.tsv",
+            "frontend=log_mel",
+            "frontend.mel_bins=40",
+            "seed=3",
+            "bert.dropout=0",
+        ],
+    )
+    assert recipe.finetune.seeds == [1, 2]
+    assert recipe.corpus.test == {"test": "test.tsv", "more": "more.tsv"}  # type: ignore[attr-defined]
+    assert (recipe.frontend_name, recipe.frontend.mel_bins) == ("log_mel", 40)  # type: ignore[attr-defined]
+    assert (recipe.seed, recipe.bert.dropout) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("finetune.updates", "write section.key=value"),
+        ("=3", "write section.key=value"),
+        ("seed.more=3", "seed holds a value, not a section"),
+        ("bert.layers=[", "not YAML"),
+        ("bert.layrs=2", "did you mean layers?"),
+    ],
+)
+def test_a_wrong_set_is_told(
+    write_recipe: WriteRecipe, values: Values, change: str, told: str
+) -> None:
+    values["seed"] = 1
+    text = refused(write_recipe(values), change)
+    assert told in text
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"corpus: [", "cannot be read as YAML"),
+        (b"\xff\xfe", "cannot be read as YAML"),
+        (b"- corpus", "must be a mapping"),
+        (b"", "must be a mapping"),
+        (b"base: 3", "base must be the name"),
+        (b"base: no.yaml", "No such recipe"),
+        (b"seed: !!python/object/apply:os.getcwd []", "cannot be read as YAML"),
+    ],
+)
+def test_what_is_no_recipe_is_said_in_one_line(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    text = refused(path)
+    assert told in text
+    assert len(text.splitlines()) == 1
+
+
+def test_a_missing_recipe_lists_those_beside_it(
+    tmp_path: Path, write_recipe: WriteRecipe, values: Values
+) -> None:
+    there = write_recipe(values, "there")
+    assert str(there) in refused(tmp_path / "their.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("1.5min", 90), ("2h", 7200), ("all", None)],
+)
+def test_budgets_are_read(text: str, seconds: float | None) -> None:
+    assert budget_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "0s", "-1min", "min", "10 min", "ALL"])
+def test_what_is_no_budget_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="10min"):
+        budget_seconds(text)
+
+
+def test_what_changes_no_result_stays_out_of_the_signature(
+    make_recipe: Callable[..., Recipe],
+) -> None:
+    plain = make_recipe()
+    other = make_recipe("finetune.checkpoint_every=9", "corpus.root=/elsewhere")
+    assert plain.finetune.signed() == other.finetune.signed()
+    assert plain.corpus.signed() == other.corpus.signed()
+    assert "updates" in plain.finetune.signed()
+    json.dumps(plain.quantizer.signed())
+
+
+def test_the_recipes_of_the_project_can_be_read() -> None:
+    for path in sorted((ROOT / "recipes").glob("*.yaml")):
+        recipe = load(path)
+        assert recipe.name == path.stem
+        own = yaml.safe_load(path.read_text("utf-8"))
+        if "base" not in own:
+            assert len(recipe.budgets) == 3

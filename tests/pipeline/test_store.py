@@ -1,0 +1,269 @@
+"""Artifacts: whole or not there, known by checksum, one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline import store as store_module
+from pipeline.errors import RunError
+from pipeline.stage import Step, StepContext
+from pipeline.store import STAMP, Store, digest, hash_outputs, read_stamp, write_atomically
+
+
+class KilledError(Exception):
+    """Stands for a kill between two system calls."""
+
+
+def nothing(ctx: StepContext) -> None:
+    pass
+
+
+STEP = Step("lm", 4, "", 1, {"order": 3}, {}, nothing)
+
+
+def make(store: Store, step: Step = STEP, text: str = "words\n") -> None:
+    folder, _ = store.open_partial(step, {})
+    (folder / "sub").mkdir(exist_ok=True)
+    (folder / "sub" / "lm.arpa").write_text(text)
+    (folder / "scratch").mkdir(exist_ok=True)
+    (folder / "scratch" / "checkpoint").write_text("x")
+    store.finish(step, {}, 1.0)
+
+
+def test_a_finished_artifact_holds_its_outputs_and_a_stamp(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert store.stamp(STEP) is None
+    make(store)
+    folder = store.path(STEP)
+    assert sorted(p.name for p in folder.iterdir()) == [STAMP, "sub"]
+    assert not store.partial(STEP).exists()
+    stamp = store.stamp(STEP)
+    assert stamp is not None
+    assert stamp.signature == STEP.signature
+    assert stamp.settings == {"order": 3}
+    assert list(stamp.outputs) == ["sub/lm.arpa"]
+    assert stamp.digest == digest(hash_outputs(folder)) == store.verify(STEP, "again")
+    assert "python" in stamp.versions
+
+
+def test_the_digest_depends_on_names_and_content_alone(tmp_path: Path) -> None:
+    digests = []
+    for name, file, text in (("a", "x", "1"), ("b", "x", "1"), ("c", "y", "1"), ("d", "x", "2")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / file).write_text(text)
+        (folder / STAMP).write_text(name)
+        digests.append(digest(hash_outputs(folder)))
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"settings": {"order": 4}},
+        {"settings": {"order": 3, "prune": []}},
+        {"settings": {}},
+        {"inputs": {"text": STEP}},
+        {"unknown": True},
+    ],
+)
+def test_what_a_result_depends_on_changes_the_signature(change: dict[str, object]) -> None:
+    assert replace(STEP, **change).signature != STEP.signature  # type: ignore[arg-type]
+
+
+def test_an_input_of_another_signature_changes_the_signature() -> None:
+    one, other = (replace(STEP, inputs={"text": replace(STEP, version=v)}) for v in (1, 2))
+    assert one.signature != other.signature
+
+
+def test_names_and_paths_change_no_signature(tmp_path: Path) -> None:
+    assert replace(STEP, label="x", audio_root=tmp_path, budget="1h").signature == STEP.signature
+
+
+@pytest.mark.parametrize("at", range(12))
+@pytest.mark.parametrize("there", [False, True])
+def test_a_kill_anywhere_in_finish_passes_nothing_half_done_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, there: bool
+) -> None:
+    """Killed before call number `at` to the file system; then what is there is whole or not."""
+    store = Store(tmp_path / "store")
+    if there:
+        make(store, text="old\n")
+    folder, _ = store.open_partial(STEP, {})
+    (folder / "lm.arpa").write_text("new\n")
+    calls = 0
+
+    def counted(work: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **named: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls > at:
+                raise KilledError
+            return work(*args, **named)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.shutil, "rmtree", counted(store_module.shutil.rmtree))
+        for name in ("rename", "replace", "unlink", "write_text"):
+            patch.setattr(Path, name, counted(getattr(Path, name)))
+        patch.setattr(store_module.os, "fsync", counted(os.fsync))
+        patch.setattr(store_module, "hash_outputs", counted(hash_outputs))
+        try:
+            store.finish(STEP, {}, 1.0)
+        except KilledError:
+            assert at < calls
+    if store.stamp(STEP) is not None:
+        store.verify(STEP, "again")
+    store.open_partial(STEP, {})
+    make(store, text="new\n")
+    store.verify(STEP, "again")
+    assert (store.path(STEP) / "sub" / "lm.arpa").read_text() == "new\n"
+    assert not store.partial(STEP).exists()
+
+
+def test_work_goes_on_only_from_the_same_inputs(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    folder, resumed = store.open_partial(STEP, {"text": "a"})
+    assert not resumed
+    (folder / "half").write_text("x")
+    assert store.open_partial(STEP, {"text": "a"}) == (folder, True)
+    assert (folder / "half").exists()
+    assert store.open_partial(STEP, {"text": "b"}) == (folder, False)
+    assert not (folder / "half").exists()
+
+
+def test_a_folder_that_does_not_tell_its_inputs_is_not_gone_on_with(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    folder = store.partial(STEP)
+    folder.mkdir(parents=True)
+    (folder / "half").write_text("x")
+    assert store.open_partial(STEP, {}) == (folder, False)
+    assert not (folder / "half").exists()
+
+
+@pytest.mark.parametrize("damage", ["altered", "truncated", "missing", "added"])
+def test_an_artifact_that_was_altered_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path / "store")
+    make(store)
+    file = store.path(STEP) / "sub" / "lm.arpa"
+    if damage == "altered":
+        file.write_text("wordS\n")
+    elif damage == "truncated":
+        file.write_text("wor")
+    elif damage == "missing":
+        file.unlink()
+    else:
+        file = file.with_name("new")
+        file.write_text("")
+    with pytest.raises(RunError) as caught:
+        store.verify(STEP, "vqasr run x --stage 4")
+    assert str(file) in caught.value.what
+    assert caught.value.remedy == "vqasr run x --stage 4"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xff\xfe\x00", b'{"signature": "x"}'])
+def test_a_damaged_stamp_is_none(tmp_path: Path, content: bytes) -> None:
+    store = Store(tmp_path / "store")
+    make(store)
+    (store.path(STEP) / STAMP).write_bytes(content)
+    assert store.stamp(STEP) is None
+    make(store)
+    assert store.stamp(STEP) is not None
+
+
+def test_the_audio_folder_is_told_and_not_hashed(tmp_path: Path) -> None:
+    digests = []
+    for name in ("here", "there"):
+        store = Store(tmp_path / f"store-{name}")
+        step = replace(STEP, audio_root=tmp_path / name)
+        make(store, step)
+        assert (store.path(step) / "audio_root.txt").read_text() == f"{tmp_path / name}\n"
+        digests.append(store.verify(step, ""))
+    assert digests[0] == digests[1]
+
+
+def test_writing_atomically_leaves_the_old_file_until_the_new_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.json"
+    write_atomically(path, "old")
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KilledError):
+            write_atomically(path, "new")
+    assert path.read_text() == "old"
+    write_atomically(path, "new")
+    assert path.read_text() == "new"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from pipeline.stage import Step
+from pipeline.store import Store
+step = Step("lm", 4, "", 1, {"order": 3}, {}, lambda ctx: None)
+with Store(Path(sys.argv[1])).locked(step):
+    Path(sys.argv[2]).touch()
+    time.sleep(float(sys.argv[3]))
+"""
+
+
+def hold(tmp_path: Path, seconds: float) -> subprocess.Popen[bytes]:
+    """Another process that has the lock of STEP."""
+    told = tmp_path / "held"
+    args = [sys.executable, "-c", HOLDER, str(tmp_path / "store"), str(told), str(seconds)]
+    process = subprocess.Popen(args, cwd=Path(__file__).parents[2])
+    until = time.monotonic() + 60
+    while not told.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert told.exists()
+    return process
+
+
+def test_a_second_process_waits_and_names_the_owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner = hold(tmp_path, 0.7)
+    with Store(tmp_path / "store").locked(STEP):
+        assert owner.poll() is not None or owner.wait(5) == 0  # it had let go
+    said = capsys.readouterr().out
+    assert f"4 lm: process {owner.pid} on " in said
+    assert "waiting" in said
+
+
+def test_the_lock_of_a_dead_process_clears_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner = hold(tmp_path, 60)
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.wait()
+    start = time.monotonic()
+    with Store(tmp_path / "store").locked(STEP):
+        assert time.monotonic() - start < 5
+    assert "waiting" not in capsys.readouterr().out
+
+
+def test_stamps_are_plain_json(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    make(store)
+    stamp = read_stamp(store.path(STEP))
+    told = json.loads((store.path(STEP) / STAMP).read_text("utf-8"))
+    assert stamp is not None
+    assert told["outputs"] == dict(stamp.outputs)

@@ -1,0 +1,308 @@
+"""The training loop on a tiny linear model: exact resume, damage, NaN; batches and schedules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import RunError
+from pipeline.stage import StepContext
+from pipeline.training import (
+    Batches,
+    Training,
+    autocast,
+    generator,
+    linear_schedule,
+    pad,
+    tri_stage_schedule,
+)
+
+UPDATES = 60
+MakeContext = Callable[..., StepContext]
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing of the training loop gets to know of it."""
+
+
+class Job:
+    """Ten utterances of random vectors, a layer with dropout, checkpoints every four updates."""
+
+    def __init__(self, kill_at: int | None = None, **changes: Any) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 1))
+        self.kill_at, self.updates_done = kill_at, []
+        rng = np.random.default_rng(0)
+        names = [f"u{n}" for n in range(10)]
+        self.speech = {n: torch.from_numpy(rng.standard_normal((3, 4))).float() for n in names}
+        told: dict[str, Any] = {
+            "model": self.model,
+            "loss": self.loss,
+            "batches": Batches(dict.fromkeys(names, 3), 9, seed=1),
+            "updates": UPDATES,
+            "learning_rate": 0.01,
+            "scale": linear_schedule(UPDATES, 5),
+            "seed": 1,
+            "checkpoint_every": 4,
+            "weight_decay": 0.1,
+        }
+        self.training = Training(**(told | changes))
+
+    def loss(self, update: int, epoch: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
+        if update == self.kill_at:
+            raise KilledError
+        self.updates_done.append(update)
+        loss = torch.stack([self.model(self.speech[i]).square().mean() for i in ids]).mean()
+        return loss, {"epoch": float(epoch)}
+
+    def weights(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self.model.parameters()]
+
+
+def killed(ctx: StepContext, at: int) -> None:
+    with pytest.raises(KilledError):
+        Job(at).training.run(ctx)
+
+
+def finished(ctx: StepContext) -> tuple[Job, list[dict[str, float]]]:
+    job = Job()
+    return job, job.training.run(ctx)
+
+
+def equal(one: Job, other: Job) -> bool:
+    return all(map(torch.equal, one.weights(), other.weights()))
+
+
+@pytest.mark.parametrize(
+    "kills", [[0], [3], [4], [5], [59], [30], [26, 27], [7, 13, 22, 22, 55], [2, 3, 5, 6, 9]]
+)
+def test_a_killed_training_ends_bit_for_bit_as_if_nothing_had_happened(
+    context: MakeContext, kills: list[int]
+) -> None:
+    whole, history = finished(context("whole"))
+    ctx = context("killed")
+    for at in kills:
+        killed(ctx, at)
+    resumed, resumed_history = finished(ctx)
+    assert equal(whole, resumed)
+    assert history == resumed_history
+    assert resumed.updates_done[0] == max(kills) // 4 * 4  # not from the start again
+
+
+def test_the_seed_decides(context: MakeContext) -> None:
+    one, _ = finished(context("one"))
+    other = Job(seed=2)
+    other.training.run(context("other"))
+    assert not equal(one, other)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no checksum", "empty"])
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
+    context: MakeContext, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    whole, _ = finished(context("whole"))
+    ctx = context("killed")
+    killed(ctx, 30)
+    newest = sorted(ctx.scratch.glob("*.pt"))[-1]
+    content = bytearray(newest.read_bytes())
+    if damage == "truncated":
+        newest.write_bytes(content[:-100])
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 1
+        newest.write_bytes(content)
+    elif damage == "empty":
+        newest.write_bytes(b"")
+    else:
+        newest.with_suffix(".sha256").unlink()
+    capsys.readouterr()
+    resumed, _ = finished(ctx)
+    said = capsys.readouterr().out
+    assert f"{newest.name} is damaged" in said
+    assert resumed.updates_done[0] == 24
+    assert equal(whole, resumed)
+
+
+def test_with_all_checkpoints_damaged_it_starts_again(context: MakeContext) -> None:
+    whole, _ = finished(context("whole"))
+    ctx = context("killed")
+    killed(ctx, 30)
+    for path in ctx.scratch.glob("*.pt"):
+        path.write_bytes(b"x")
+    resumed, _ = finished(ctx)
+    assert resumed.updates_done[0] == 0
+    assert equal(whole, resumed)
+
+
+@pytest.mark.parametrize("call", range(4))
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_or_the_new_one(
+    context: MakeContext, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    whole, _ = finished(context("whole"))
+    ctx = context("killed")
+    calls = 0
+
+    def replace(path: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls > 2 + call:  # the first checkpoint takes two
+            raise KilledError
+        path.rename(target)
+        return target
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(KilledError):
+            Job().training.run(ctx)
+    resumed, _ = finished(ctx)
+    assert resumed.updates_done[0] == 4 + call // 2 * 4
+    assert equal(whole, resumed)
+
+
+def test_two_checkpoints_are_kept_at_most(context: MakeContext) -> None:
+    ctx = context("killed")
+    killed(ctx, 50)
+    names = sorted(p.name for p in ctx.scratch.iterdir())
+    assert names == [
+        f"checkpoint-{n:08d}.{end}" for n in (44, 48) for end in ("pt", "sha256")
+    ]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_names_update_and_utterances(
+    context: MakeContext, bad: float
+) -> None:
+    ctx = context("nan")
+    job = Job()
+    batch = job.training.batches.at(10)[1]
+
+    def loss(update: int, epoch: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
+        value, told = job.loss(update, epoch, ids)
+        return (value * bad if update == 10 else value), told
+
+    training = Job(loss=loss, model=job.model).training
+    with pytest.raises(RunError) as caught:
+        training.run(ctx)
+    assert "at update 11" in caught.value.what
+    for name in batch:
+        assert name in caught.value.found
+    assert sorted(ctx.scratch.glob("*.pt"))[-1].name == "checkpoint-00000008.pt"
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(context: MakeContext) -> None:
+    """The loss is finite, the derivative of a square root at 0 is not."""
+    ctx = context("nan")
+    job = Job()
+
+    def loss(update: int, epoch: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
+        value, told = job.loss(update, epoch, ids)
+        return (value + (0 * value).sqrt() if update == 7 else value), told
+
+    with pytest.raises(RunError, match=r"(?s)gradient.*update 8.*utterances u"):
+        Job(loss=loss, model=job.model).training.run(ctx)
+    assert [p.name for p in ctx.scratch.glob("*.pt")] == ["checkpoint-00000004.pt"]
+    assert all(torch.isfinite(w).all() for w in job.weights())
+
+
+def test_frozen_weights_rest_and_then_learn(context: MakeContext) -> None:
+    job = Job()
+    first = job.model[0].weight
+    seen: list[Tensor] = []
+
+    def freeze(update: int) -> None:
+        first.requires_grad_(update >= 20)
+        seen.append(first.detach().clone())
+
+    Job(loss=job.loss, model=job.model, each=freeze).training.run(context("frozen"))
+    assert all(torch.equal(seen[0], s) for s in seen[1:21])
+    assert not torch.equal(seen[0], seen[22])
+
+
+def test_history_is_the_mean_of_25_updates(context: MakeContext) -> None:
+    job, history = finished(context("whole"))
+    assert [row["update"] for row in history] == [25, 50]
+    epochs = [job.training.batches.at(u)[0] for u in range(25)]
+    assert history[0]["epoch"] == pytest.approx(np.mean(epochs), abs=1e-5)
+    json.dumps(history)
+
+
+def test_every_epoch_holds_every_utterance_once() -> None:
+    rng = np.random.default_rng(0)
+    lengths = {f"u{n}": int(rng.integers(5, 200)) for n in range(57)}
+    batches = Batches(lengths, 400, seed=3)
+    for epoch in range(3):
+        made = batches.epoch(epoch)
+        assert sorted(i for batch in made for i in batch) == sorted(lengths)
+        for batch in made:
+            assert len(batch) * max(lengths[i] for i in batch) <= 400
+    assert batches.epoch(0) != batches.epoch(1)
+
+
+def test_an_utterance_longer_than_a_batch_stands_alone() -> None:
+    made = Batches({"a": 10, "b": 500, "c": 12}, 100, seed=1).epoch(0)
+    assert ["b"] in made
+    assert sorted(i for batch in made for i in batch) == ["a", "b", "c"]
+
+
+def test_batches_depend_on_seed_and_update_alone() -> None:
+    lengths = {f"u{n}": 10 + n for n in range(30)}
+    forward = [Batches(lengths, 100, seed=1).at(u) for u in range(40)]
+    asked_anyhow = Batches(dict(reversed(lengths.items())), 100, seed=1)
+    for update in [39, 0, 17, 5, 17, 38, 1]:
+        assert asked_anyhow.at(update) == forward[update]
+    assert [epoch for epoch, _ in forward] == sorted(epoch for epoch, _ in forward)
+    assert [Batches(lengths, 100, seed=2).at(u) for u in range(40)] != forward
+
+
+def test_every_update_of_an_epoch_comes_once() -> None:
+    batches = Batches({f"u{n}": 10 for n in range(30)}, 60, seed=1)
+    told = [batches.at(u) for u in range(15)]
+    assert [epoch for epoch, _ in told] == [0] * 5 + [1] * 5 + [2] * 5
+    assert sorted(i for _, ids in told[5:10] for i in ids) == sorted(f"u{n}" for n in range(30))
+
+
+@pytest.mark.parametrize(
+    ("update", "scale"), [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.5), (99, 1 / 90), (100, 1 / 90)]
+)
+def test_the_linear_schedule_goes_up_and_down(update: int, scale: float) -> None:
+    assert linear_schedule(100, 10)(update) == pytest.approx(scale)
+
+
+def test_the_linear_schedule_needs_no_warm_up() -> None:
+    assert linear_schedule(10, 0)(0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("update", "scale"),
+    [(0, 0.01), (5, 0.505), (10, 1.0), (49, 1.0), (50, 1.0), (75, 0.05**0.5), (100, 0.05)],
+)
+def test_the_tri_stage_schedule_warms_holds_and_decays(update: int, scale: float) -> None:
+    assert tri_stage_schedule(100, (0.1, 0.4, 0.5), 0.05)(update) == pytest.approx(scale)
+
+
+def test_a_generator_is_a_pure_function_of_its_key() -> None:
+    def draw(*key: object) -> list[float]:
+        return generator(*key).random(4).tolist()
+
+    assert draw(1, "mask", 0, "u") == draw(1, "mask", 0, "u")
+    keys = [(1, "mask", 0, "u"), (2, "mask", 0, "u"), (1, "mask", 1, "u"), (1, "mask", 0, "v")]
+    assert len({tuple(draw(*k)) for k in keys}) == 4
+
+
+def test_padding_is_at_the_end() -> None:
+    padded, lengths_B = pad([np.array([1, 2, 3]), np.array([4])], 9)
+    assert padded.tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert lengths_B.tolist() == [3, 1]
+    assert pad([np.ones((2, 5), np.float32), np.ones((4, 5), np.float32)])[0].shape == (2, 4, 5)
+
+
+def test_bf16_is_used_where_it_is_asked_for() -> None:
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        with autocast(precision, "cpu"):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype

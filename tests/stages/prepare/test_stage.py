@@ -1,0 +1,297 @@
+"""Stage 0 on files of every kind: what comes through, what is rejected and why, and resuming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline import audio
+from pipeline.errors import RunError, UserError
+from pipeline.manifest import Manifest, Utterance
+from pipeline.stage import StepContext
+from stages.prepare import stage
+from stages.prepare.corpora import synthetic, tsv
+from stages.prepare.corpus import Source
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
+NOISE = (0.1 * np.random.RandomState(0).standard_normal(16_000)).astype(np.float32)
+MakeContext = Callable[..., StepContext]
+
+
+def source(root: Path, name: str, transcript: str | None = "turn left", **named: Any) -> Source:
+    return Source(name.partition(".")[0], "anna", transcript, root, (name,), **named)
+
+
+def write_split(ctx: StepContext, sources: list[Source], transcribed: bool = True) -> Manifest:
+    stage.write_split(
+        ctx, corpus=tsv, sources=sources, alphabet=ALPHABET, transcribed=transcribed
+    )
+    (ctx.folder / "audio_root.txt").write_text(str(sources[0].root))
+    return Manifest.load(ctx.folder)
+
+
+def rejected(ctx: StepContext) -> dict[str, str]:
+    header, *lines = (ctx.folder / "rejected.tsv").read_text("utf-8").splitlines()
+    assert header == "utt_id\treason"
+    return dict(line.split("\t") for line in lines)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and "scratch" not in p.parts
+    }
+
+
+def bad_files(root: Path) -> list[Source]:
+    """One good recording, and one of each kind that nobody should train on."""
+
+    def write(name: str, samples: Any, kind: str = "PCM_16") -> None:
+        soundfile.write(root / name, samples, 16_000, kind)
+
+    write("good.wav", NOISE)
+    write("truncated.wav", NOISE)
+    (root / "truncated.wav").write_bytes((root / "truncated.wav").read_bytes()[:9000])
+    write("nan.wav", np.append(NOISE, np.float32(np.nan)), "FLOAT")
+    write("huge.wav", np.append(NOISE, np.float32(1e29)), "FLOAT")
+    write("silent.wav", 0 * NOISE)
+    write("empty.wav", NOISE[:0])
+    write("short.wav", NOISE[:1000])
+    write("wordless.wav", NOISE)
+    (root / "garbage.wav").write_bytes(b"garbage" * 100)
+    names = ["good", "truncated", "nan", "huge", "silent", "empty", "short", "garbage", "missing"]
+    made = [source(root, f"{name}.wav") for name in names]
+    return [*made, source(root, "wordless.wav", "123 !?")]
+
+
+def test_every_damaged_file_is_rejected_by_name_with_its_reason(
+    context: MakeContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ctx = context("train")
+    manifest = write_split(ctx, bad_files(tmp_path))
+    assert [u.id for u in manifest] == ["good"]
+    reasons = {
+        "truncated": "truncated: ",
+        "nan": "not finite: ",
+        "huge": "implausible: ",
+        "silent": "silent: ",
+        "empty": "empty: ",
+        "short": "shorter than 0.1 s: 1000 samples",
+        "garbage": "unreadable: ",
+        "missing": "no such audio file: missing.wav",
+        "wordless": "nothing left of the transcript in the alphabet",
+    }
+    told = rejected(ctx)
+    assert sorted(told) == sorted(reasons)
+    for name, reason in reasons.items():
+        assert told[name].startswith(reason)
+    facts = json.loads((ctx.folder / "summary.json").read_text())
+    assert (facts["utterances"], facts["rejected"]) == (1, 9)
+    assert facts["characters_outside_alphabet"] == 5
+    assert "9 rejected" in capsys.readouterr().out
+
+
+def test_a_split_without_a_usable_utterance_is_an_error(
+    context: MakeContext, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"(?s)No utterance of 1 .*a: no such audio file: a\.wav"):
+        write_split(context("train"), [source(tmp_path, "a.wav")])
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_hz", "channels", "kind", "stored"),
+    [
+        ("a.wav", 16_000, 1, "PCM_16", False),
+        ("a.wav", 16_000, 1, "PCM_24", False),
+        ("a.wav", 16_000, 2, "PCM_16", False),
+        ("a.wav", 8_000, 1, "PCM_16", True),
+        ("a.flac", 44_100, 2, "PCM_24", True),
+    ],
+)
+def test_other_formats_are_converted_to_16_khz_mono(
+    context: MakeContext,
+    tmp_path: Path,
+    name: str,
+    rate_hz: int,
+    channels: int,
+    kind: str,
+    stored: bool,
+) -> None:
+    times = np.arange(rate_hz) / rate_hz
+    tone = 0.3 * np.sin(2 * np.pi * 500 * times)
+    soundfile.write(tmp_path / name, np.tile(tone[:, None], channels), rate_hz, kind)
+    manifest = write_split(context("train"), [source(tmp_path, name)])
+    utterance = manifest["a"]
+    assert (utterance.stored, utterance.samples) == (stored, 16_000)
+    assert utterance.path == ("audio/a.flac" if stored else name)
+    expected = 0.3 * np.sin(2 * np.pi * 500 * np.arange(16_000) / 16_000)
+    samples = manifest.samples(utterance)
+    np.testing.assert_allclose(samples[1000:-1000], expected[1000:-1000], atol=0.003)
+
+
+def test_transcripts_are_normalised(context: MakeContext, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", NOISE, 16_000)
+    manifest = write_split(context("train"), [source(tmp_path, "a.wav", "  Turn  LEFT, s'il ")])
+    assert manifest["a"].transcript == "turn left s'il"
+
+
+def test_unlabelled_speech_has_no_transcript_and_may_be_band_limited(
+    context: MakeContext, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "a.wav", NOISE, 16_000)
+    told = source(tmp_path, "a.wav", parameters={"bandwidth_hz": 4000})
+    manifest = write_split(context("unlabelled"), [told], transcribed=False)
+    assert manifest["a"].transcript is None
+    assert manifest["a"].stored
+    spectrum = np.abs(np.fft.rfft(manifest.samples(manifest["a"])))
+    assert spectrum[4400:].max() < 0.01 * spectrum[:3600].max()
+
+
+def test_ids_that_are_no_file_names_get_one_each(context: MakeContext, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", NOISE[:8000], 8_000)
+    ids = ["../../etc", "a/b", "a_b", "a b", "ä" * 90, "x" * 200]
+    rows = [Source(i, "anna", "go", tmp_path, ("a.wav",)) for i in ids]
+    ctx = context("train")
+    manifest = write_split(ctx, rows)
+    paths = [manifest.audio_path(u).resolve() for u in manifest]
+    assert len(set(paths)) == len(ids)
+    assert all(p.is_relative_to(ctx.folder.resolve() / "audio") and p.is_file() for p in paths)
+
+
+def many(root: Path) -> list[Source]:
+    rows = bad_files(root)
+    for number in range(6):
+        soundfile.write(root / f"low{number}.wav", NOISE[: 4000 + number], 8_000)
+        rows.append(source(root, f"low{number}.wav", "größe ʼn links"))
+    return rows
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 12, 15])
+def test_a_killed_step_goes_on_and_writes_the_same_bytes(
+    context: MakeContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    rows = many(tmp_path)
+    whole, killed = context("whole"), context("killed")
+    write_split(whole, rows)
+    prepare, prepared = stage._prepare, []
+
+    def until(folder: Path, load: Any, row: Source, *rest: Any) -> dict[str, Any]:
+        if len(prepared) == after:
+            raise KeyboardInterrupt
+        prepared.append(row.id)
+        return prepare(folder, load, row, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_prepare", until)
+        with pytest.raises(KeyboardInterrupt):
+            write_split(killed, rows)
+    with monkeypatch.context() as patch:
+        again: list[str] = []
+
+        def counted(folder: Path, load: Any, row: Source, *rest: Any) -> dict[str, Any]:
+            again.append(row.id)
+            return prepare(folder, load, row, *rest)
+
+        patch.setattr(stage, "_prepare", counted)
+        write_split(killed, rows)
+    assert again == [r.id for r in rows][after:]
+    assert contents(killed.folder) == contents(whole.folder)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 40])
+def test_a_journal_that_ends_in_half_a_line_is_gone_on_with(
+    context: MakeContext, tmp_path: Path, cut: int
+) -> None:
+    rows = many(tmp_path)
+    whole, killed = context("whole"), context("killed")
+    write_split(whole, rows)
+    write_split(killed, rows)
+    journal = killed.scratch / "rows.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:-cut])
+    (killed.folder / "manifest.jsonl").unlink()
+    write_split(killed, rows)
+    assert contents(killed.folder) == contents(whole.folder)
+
+
+def test_a_journal_cut_within_a_character_is_gone_on_with(
+    context: MakeContext, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "a.wav", NOISE, 16_000)
+    rows = [Source(i, "anna", "go", tmp_path, ("a.wav",)) for i in ("a", "ü")]
+    whole, killed = context("whole"), context("killed")
+    write_split(whole, rows)
+    write_split(killed, rows)
+    journal = killed.scratch / "rows.jsonl"
+    content = journal.read_bytes()
+    journal.write_bytes(content[: content.rindex("ü".encode()) + 1])
+    write_split(killed, rows)
+    assert contents(killed.folder) == contents(whole.folder)
+
+
+def test_synthetic_speech_is_made_once_and_stored(context: MakeContext) -> None:
+    settings = synthetic.Settings(train_sentences=2, dev_sentences=1, test_sentences=1)
+    rows = synthetic.splits(settings)["train"]
+    digests = []
+    for name in ("one", "two"):
+        ctx = context(name)
+        stage.write_split(
+            ctx, corpus=synthetic, sources=rows, alphabet=ALPHABET, transcribed=True
+        )
+        manifest = Manifest.load(ctx.folder)
+        assert [u.transcript for u in manifest] == [r.transcript for r in rows]
+        assert all(u.stored and len(manifest.samples(u)) == u.samples for u in manifest)
+        digests.append(contents(ctx.folder))
+    assert digests[0] == digests[1]
+
+
+def test_budgets_are_written_as_ids(context: MakeContext, tmp_path: Path) -> None:
+    rows = [Utterance(f"u{n}", f"s{n % 2}", "x", True, 16_000, 1.0, "go") for n in range(8)]
+    Manifest(rows, tmp_path).write()
+    ctx = context("budget", {"train": tmp_path})
+    stage.write_budget(ctx, budget="4s")
+    ids = (ctx.folder / "ids.txt").read_text().splitlines()
+    assert len(ids) == 4
+    assert ids == sorted(ids)
+    facts = json.loads((ctx.folder / "summary.json").read_text())
+    assert facts == {"budget": "4s", "utterances": 4, "speakers": 2, "speech_seconds": 4.0}
+
+
+def test_text_is_normalised_and_never_of_dev(context: MakeContext, tmp_path: Path) -> None:
+    folders = {}
+    for name, words in (("train", ["turn left", None]), ("dev", ["go home"])):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        rows = [
+            Utterance(f"u{n}", "s", "x", True, 16_000, 1.0, text) for n, text in enumerate(words)
+        ]
+        Manifest(rows, folders[name]).write()
+    for sentences, kept in (
+        (None, ["turn left"]),
+        (["Drei, zwei!", "  ", "123"], ["drei zwei"]),
+    ):
+        ctx = context(f"text-{sentences is None}", folders)
+        stage.write_text(ctx, sentences=sentences, name="a text", alphabet=ALPHABET)
+        assert (ctx.folder / "lm_text.txt").read_text().splitlines() == kept
+        assert (ctx.folder / "dev_text.txt").read_text() == "go home\n"
+        facts = json.loads((ctx.folder / "lm_text.json").read_text())
+        assert facts == {"name": "a text", "sentences": 1, "words": 2}
+
+
+def test_a_text_of_nothing_is_refused(context: MakeContext, tmp_path: Path) -> None:
+    Manifest([], tmp_path).write()
+    with pytest.raises(RunError, match="a text.*is empty"):
+        stage.write_text(
+            context("text", {"dev": tmp_path}), sentences=["1"], name="a text", alphabet=ALPHABET
+        )
+
+
+def test_the_shortest_utterance_is_longer_than_any_receptive_field() -> None:
+    assert stage.SHORTEST_SECONDS * audio.SAMPLE_RATE_HZ > 465

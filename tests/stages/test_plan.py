@@ -1,0 +1,340 @@
+"""The real plan: what each change of a recipe or corpus makes stale, and what it leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.recipe import Recipe
+from pipeline.stage import Step
+from stages.plan import plan
+from stages.prepare.sources import FileHashes
+
+MakeRecipe = Callable[..., Recipe]
+MakePlan = Callable[..., list[Step]]
+ADD_TEST = "corpus.test={test: test.tsv, more: more.tsv}"
+
+
+@pytest.fixture
+def steps(make_recipe: MakeRecipe, make_plan: MakePlan, fakes: Any) -> list[Step]:
+    """The plan of the small recipe, all of it done."""
+    made = make_plan(make_recipe())
+    fakes.carry_out(fakes.steps(made))
+    return made
+
+
+@pytest.fixture
+def runs(
+    steps: list[Step], make_recipe: MakeRecipe, make_plan: MakePlan, fakes: Any
+) -> Callable[..., list[str]]:
+    """`runs("section.key=value")`: the titles of what a changed recipe runs, now that all is done."""
+
+    def run(*changes: str, mode: str = "look", **named: Any) -> list[str]:
+        changed = make_plan(make_recipe(*changes), mode)
+        ran: list[str] = fakes.carry_out(fakes.steps(changed), **named)
+        return ran
+
+    return run
+
+
+def numbers(titles: list[str]) -> set[int]:
+    return {int(title.split()[0]) for title in titles}
+
+
+def test_the_steps_of_a_recipe(steps: list[Step]) -> None:
+    assert [s.title for s in steps] == [
+        "0 prepare train",
+        "0 prepare dev",
+        "0 prepare test/test",
+        "0 prepare budget/2s",
+        "0 prepare budget/all",
+        "0 prepare text",
+        "1 quantizer",
+        "2 discretize train",
+        "2 discretize dev",
+        "2 discretize test/test",
+        "2 discretize vocabulary",
+        "3 bert",
+        "4 lm",
+        "5 finetune 2s",
+        "5 finetune all",
+        "6 decode dev/2s",
+        "6 decode test/2s",
+        "6 decode dev/all",
+        "6 decode test/all",
+        "7 score test/2s",
+        "7 score test/all",
+    ]
+
+
+def test_every_step_comes_after_what_it_reads(steps: list[Step]) -> None:
+    seen: set[int] = set()
+    for step in steps:
+        assert all(id(source) in seen for source in step.inputs.values()), step.title
+        seen.add(id(step))
+
+
+def test_names_and_artifacts_of_steps_differ(steps: list[Step]) -> None:
+    for told in ("link_name", "artifact_name", "title"):
+        assert len({getattr(s, told) for s in steps}) == len(steps)
+
+
+def test_test_sets_are_read_by_nothing_but_their_own_decoding(steps: list[Step]) -> None:
+    for step in steps:
+        for source in step.inputs.values():
+            if source.label.startswith("test/") and source.stage == "prepare":
+                assert step.number in (2, 6)
+                assert "test" in step.label
+
+
+def test_nothing_is_tuned_or_trained_on_what_is_scored(steps: list[Step]) -> None:
+    def ancestors(step: Step) -> set[str]:
+        found = {step.title}
+        for source in step.inputs.values():
+            found |= ancestors(source)
+        return found
+
+    for step in steps:
+        if step.number in (1, 3, 5) or step.title.startswith("6 decode dev"):
+            assert not any("test" in title for title in ancestors(step)), step.title
+        if step.number in (1, 3):
+            assert "0 prepare dev" not in ancestors(step)
+
+
+def test_adding_a_test_set_runs_0_2_6_7_for_it_alone(runs: Callable[..., list[str]]) -> None:
+    assert runs(ADD_TEST) == [
+        "0 prepare test/more",
+        "2 discretize test/more",
+        "6 decode more/2s",
+        "6 decode more/all",
+        "7 score more/2s",
+        "7 score more/all",
+    ]
+
+
+def test_adding_a_budget_runs_0_5_6_7_for_it_alone(runs: Callable[..., list[str]]) -> None:
+    assert runs("budgets=[1s, 2s, all]") == [
+        "0 prepare budget/1s",
+        "5 finetune 1s",
+        "6 decode dev/1s",
+        "6 decode test/1s",
+        "7 score test/1s",
+    ]
+
+
+def test_removing_a_budget_runs_nothing(runs: Callable[..., list[str]]) -> None:
+    assert runs("budgets=[all]") == []
+
+
+def test_a_finetune_setting_leaves_0_to_4(runs: Callable[..., list[str]]) -> None:
+    assert numbers(runs("finetune.updates=7", first=5)) == {5, 6, 7}
+
+
+def test_another_fine_tuning_seed_keeps_the_pretraining(runs: Callable[..., list[str]]) -> None:
+    assert numbers(runs("finetune.seeds=[2]")) == {5, 6, 7}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("score.confidence=0.9", {7}),
+        ("decode.lm_weights=[0.0, 2.0]", {6}),
+        ("decode.beam=6", {6}),
+        ("lm.order=3", {4, 5, 6}),
+        ("bert.updates=7", {3, 5, 6}),
+        ("quantizer.updates=7", {1, 2, 3, 5, 6}),
+        ("seed=2", {1, 2, 3, 5, 6}),
+        ("text.alphabet=abcdefghijklmnopqrstuvwxyz", {0, 1, 2, 3, 4, 5, 6}),
+        ("frontend=log_mel", {5, 6}),
+        ("corpus.unlabelled=[more.tsv]", {0, 1, 2, 3, 5, 6}),
+    ],
+)
+def test_a_setting_makes_stale_what_depends_on_it(
+    runs: Callable[..., list[str]], change: str, expected: set[int]
+) -> None:
+    assert numbers(runs(change)) == expected | {7}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "machine.device=auto",
+        "machine.threads=2",
+        "quantizer.checkpoint_every=5",
+        "bert.checkpoint_every=5",
+        "finetune.checkpoint_every=5",
+        "name=another",
+    ],
+)
+def test_what_changes_no_result_runs_nothing(runs: Callable[..., list[str]], change: str) -> None:
+    assert runs(change) == []
+
+
+def test_a_corpus_that_was_moved_is_the_same(
+    runs: Callable[..., list[str]], corpus: Path, tmp_path: Path
+) -> None:
+    shutil.move(corpus, tmp_path / "elsewhere")
+    assert runs(f"corpus.root={tmp_path / 'elsewhere'}") == []
+    assert runs(f"corpus.root={os.path.relpath(tmp_path / 'elsewhere')}") == []
+
+
+def test_a_removed_setting_is_a_reason(
+    steps: list[Step], fakes: Any, make_recipe: MakeRecipe, make_plan: MakePlan
+) -> None:
+    made = make_plan(make_recipe())
+    lm = next(s for s in made if s.stage == "lm")
+    less = {"text": lm.settings["text"], "lm": {"order": 2}}
+    at = made.index(lm)
+    changed = [*made[:at], replace(lm, settings=less)]
+    state = fakes.run(fakes.steps(changed)).examine()[-1]
+    assert (state.state, state.reasons) == ("stale", ["lm.prune: [] -> absent"])
+
+
+def test_an_audio_file_of_another_content_is_seen_by_every_run(
+    runs: Callable[..., list[str]], corpus: Path, write_noise: Callable[..., Path]
+) -> None:
+    write_noise(corpus / "audio" / "test-00.wav", 0.5, seed=99)
+    assert runs() == [
+        "0 prepare test/test",
+        "2 discretize test/test",
+        "6 decode test/2s",
+        "6 decode test/all",
+        "7 score test/2s",
+        "7 score test/all",
+    ]
+    assert runs() == []
+
+
+def test_an_audio_file_that_was_only_touched_runs_nothing(
+    runs: Callable[..., list[str]], corpus: Path
+) -> None:
+    (corpus / "audio" / "test-00.wav").touch()
+    assert runs() == []
+
+
+def test_audio_of_the_same_size_and_time_is_seen_by_verify(
+    runs: Callable[..., list[str]], corpus: Path, write_noise: Callable[..., Path]
+) -> None:
+    path = corpus / "audio" / "train-00.wav"
+    before = path.stat()
+    write_noise(path, 0.4 + 0.01 * 1, seed=99)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert runs() == []
+    assert numbers(runs(mode="verify")) == set(range(8))
+    assert runs() == []
+
+
+def test_a_lost_audio_file_is_seen(runs: Callable[..., list[str]], corpus: Path) -> None:
+    (corpus / "audio" / "dev-00.wav").unlink()
+    assert "0 prepare dev" in runs()
+
+
+def test_a_changed_transcript_of_test_trains_nothing(
+    runs: Callable[..., list[str]], corpus: Path
+) -> None:
+    path = corpus / "test.tsv"
+    path.write_text(path.read_text().replace("turn left", "turn round", 1))
+    assert numbers(runs()) <= {0, 2, 6, 7}
+
+
+def test_the_order_of_a_list_changes_nothing(runs: Callable[..., list[str]], corpus: Path) -> None:
+    path = corpus / "train.tsv"
+    header, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, *reversed(rows)]))
+    assert runs() == []
+
+
+def test_status_trusts_what_the_last_run_saw(
+    steps: list[Step], make_recipe: MakeRecipe, make_plan: MakePlan, corpus: Path
+) -> None:
+    (corpus / "audio" / "test-00.wav").write_bytes(b"other")
+    trusting = make_plan(make_recipe(), "trust")
+    assert [s.signature for s in trusting] == [s.signature for s in steps]
+
+
+def test_without_a_run_status_knows_no_content(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    hashes = FileHashes(tmp_path / "none.json", "trust")
+    made = plan(make_recipe(), hashes)
+    assert all(s.unknown for s in made if s.title.startswith("0 prepare t") and "text" not in s.label)
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_log_mel_uses_no_pretraining(make_recipe: MakeRecipe, make_plan: MakePlan) -> None:
+    made = make_plan(make_recipe("frontend=log_mel"))
+    assert {s.number for s in made} == {0, 4, 5, 6, 7}
+
+
+def test_log_mel_depends_on_the_size_of_the_transformer_and_not_its_pretraining(
+    make_recipe: MakeRecipe, make_plan: MakePlan
+) -> None:
+    def tuned(change: str) -> str:
+        made = make_plan(make_recipe("frontend=log_mel", change))
+        return next(s.signature for s in made if s.number == 5)
+
+    assert tuned("bert.updates=9") == tuned("bert.mask_span=3") == tuned("bert.layers=1")
+    assert tuned("bert.layers=2") != tuned("bert.layers=1")
+
+
+def test_recipes_share_what_they_agree_on(
+    steps: list[Step], make_recipe: MakeRecipe, make_plan: MakePlan
+) -> None:
+    other = make_plan(make_recipe("frontend=log_mel", "name=other"))
+    shared = {s.artifact_name for s in steps} & {s.artifact_name for s in other}
+    assert len(shared) == 7
+    assert shared == {s.artifact_name for s in other if s.number in (0, 4)}
+
+
+def test_speech_that_is_not_pretrained_on_is_not_discretized(
+    make_recipe: MakeRecipe, make_plan: MakePlan
+) -> None:
+    changes = ("corpus.unlabelled=[more.tsv]", "corpus.pretrain_on=[train]")
+    made = make_plan(make_recipe(*changes))
+    assert not any(s.title == "2 discretize unlabelled/0" for s in made)
+    quantizer = next(s for s in made if s.number == 1)
+    assert list(quantizer.inputs) == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["corpus.root=/no/such/folder"], "No such corpus folder: /no/such/folder"),
+        (["corpus.train=no.tsv"], "No such corpus list"),
+        (["corpus.pretrain_on=[unlabelled]"], "pretrain_on"),
+        (["quantizer.type=none"], "quantizer.type is none"),
+        (["quantizer.from=/no/such/folder"], "quantizer.from: /no/such/folder"),
+        (["bert.from=/no/such/folder"], "bert.from: /no/such/folder"),
+        (["lm.text=/no/such/file"], "lm.text: /no/such/file"),
+        (["corpus.test={test: train.tsv}"], "train and test/test share"),
+    ],
+)
+def test_what_cannot_be_had_is_told_before_anything_is_written(
+    make_recipe: MakeRecipe, make_plan: MakePlan, tmp_path: Path, changes: list[str], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        make_plan(make_recipe(*changes))
+    store = tmp_path / "exp" / "store"
+    assert not store.exists() or [p.name for p in store.iterdir()] == ["files.json"]
+
+
+def test_an_imported_model_is_known_by_its_content(
+    make_recipe: MakeRecipe, make_plan: MakePlan, tmp_path: Path
+) -> None:
+    signatures = []
+    for name, content in (("one", "a"), ("two", "a"), ("three", "b")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_text(content)
+        made = make_plan(make_recipe(f"quantizer.from={folder}", "quantizer.updates=9"))
+        signatures.append(next(s.signature for s in made if s.number == 1))
+    assert signatures[0] == signatures[1] != signatures[2]
