@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -72,9 +73,11 @@ def run(
     if first is not None and first > last:
         raise UserError(f"--stage {stage} comes after --stop-stage {stop_stage}.")
     steps = _plan(recipe, exp, "verify" if verify else "look")
-    command = " ".join(["vqasr run", str(recipe_path), *(f"--set {c}" for c in changes)])
+    words = ["vqasr", "run", str(recipe_path)]
+    for change in changes:
+        words += ["--set", change]
     if exp != Path("exp"):
-        command += f" --exp {exp}"
+        words += ["--exp", str(exp)]
     job = Run(
         steps=steps,
         store=Store(exp / "store"),
@@ -83,7 +86,7 @@ def run(
         last=last,
         force=force,
         device="cpu",
-        command=command,
+        command=shlex.join(words),  # as it can be typed: values may hold spaces and braces
         kept=published(steps),
     )
     pending = job.pending()

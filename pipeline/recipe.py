@@ -95,7 +95,7 @@ class QuantizerSettings(Section):
     )
     codebook_init: Literal["fairseq", "normal"] = Field("normal", description="normal: N(0, 1)")
     diversity_weight: float = Field(
-        1.0, ge=0, description="of (codes - perplexity) / codes, which fairseq leaves unnormalised"
+        0.5, ge=0, description="of (codes - perplexity) / codes, which fairseq leaves unnormalised"
     )
     prediction_steps: int = Field(12, ge=1)
     negatives: int = Field(10, ge=0)
@@ -105,11 +105,12 @@ class QuantizerSettings(Section):
     dropout_features: float = Field(0.0, ge=0, lt=1)
     dropout_aggregator: float = Field(0.0, ge=0, lt=1)
     updates: int = Field(400, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    final_learning_rate: float = Field(1e-4, ge=0, description="at the end of the cosine")
+    learning_rate: float = Field(2e-3, gt=0)
+    final_learning_rate: float = Field(2e-4, ge=0, description="at the end of the cosine")
     warmup_updates: int = Field(30, ge=0)
     crop_samples: int = Field(32_000, ge=1_000, description="longest crop, samples at 16 kHz")
     batch_samples: int = Field(256_000, ge=1_000, description="samples per batch")
+    precision: Precision = Field("auto", description=PRECISION)
     checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
 
     @field_validator("encoder_layers")

@@ -103,10 +103,8 @@ class Run:
             state = next(s for s in self.examine() if s.step is step)
             if state.state == "done" and not forced:  # another process made it while we waited
                 return
-            rebuild = f"{self.command} --stage {{}} --stop-stage {{}} --force"
             inputs = {
-                role: self.store.verify(s, rebuild.format(s.number, s.number))
-                for role, s in step.inputs.items()
+                role: self.store.verify(s, self._rebuild(s)) for role, s in step.inputs.items()
             }
             folder, resumed = self.store.open_partial(step, inputs)
             say(f"{count} {step.title}" + (", going on where it stopped" if resumed else ""))
@@ -115,6 +113,9 @@ class Run:
             stamp = self._work(step, folder, inputs)
             self._link(step)
         say(f"  done in {stamp.seconds:.0f} s")
+
+    def _rebuild(self, step: Step) -> str:
+        return f"{self.command} --stage {step.number} --stop-stage {step.number} --force"
 
     def _work(self, step: Step, folder: Path, inputs: dict[str, str]) -> Stamp:
         start = time.monotonic()

@@ -134,7 +134,7 @@ class Training:
         functions of the update's number, so the weights come out as if nothing had happened.
 
         Raises:
-            RunError: the loss or its gradient is NaN or infinite; names the update and its utterances.
+            RunError: loss or gradient is NaN or infinite; names the update and its utterances.
         """
         optimizer = torch.optim.AdamW(
             _decayed_or_not(self.model, self.weight_decay),

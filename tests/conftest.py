@@ -122,9 +122,7 @@ def write_recipe(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def make_recipe(
-    write_recipe: Callable[..., Path], values: dict[str, Any]
-) -> Callable[..., Recipe]:
+def make_recipe(write_recipe: Callable[..., Path], values: dict[str, Any]) -> Callable[..., Recipe]:
     """`make_recipe("section.key=value", ...)`: the small recipe, changed as `--set` does."""
     return lambda *changes: load(write_recipe(values), changes)
 

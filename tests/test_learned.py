@@ -137,9 +137,7 @@ def test_a_model_of_shuffled_transcripts_fails(learned: Learned, tmp_path: Path)
     finetune.finetune(
         model, frontend=recipe.frontend, bert=recipe.bert, settings=recipe.finetune, seed=1
     )
-    dev = learned.context(
-        tmp_path / "dev", learned.step("decode", "dev/all"), model=model.folder
-    )
+    dev = learned.context(tmp_path / "dev", learned.step("decode", "dev/all"), model=model.folder)
     decode_dev(dev, settings=recipe.decode)
     test = learned.context(
         tmp_path / "test",

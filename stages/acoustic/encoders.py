@@ -31,7 +31,9 @@ class UnitEncoder(nn.Module):
     def pretrained(cls, folder: Path) -> UnitEncoder:
         """The BERT of stage 3, without its output layer."""
         bert = BertModel.from_pretrained(folder, add_pooling_layer=False)
-        encoder = cls({"bert": bert.config.to_dict()})
+        config = bert.config.to_dict()
+        config.pop("_name_or_path", None)  # a folder of this machine is no part of the model
+        encoder = cls({"bert": config})
         encoder.bert.load_state_dict(bert.state_dict())
         return encoder
 

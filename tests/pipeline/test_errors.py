@@ -19,5 +19,7 @@ def test_what_the_user_gave_ends_with_2_and_a_failed_run_with_1(
 
 
 def test_a_typo_finds_the_name_meant() -> None:
-    assert nearest("updats", ["seeds", "updates"]) == "did you mean updates? There are: seeds, updates"
+    assert (
+        nearest("updats", ["seeds", "updates"]) == "did you mean updates? There are: seeds, updates"
+    )
     assert nearest("zzz", ["seeds", "updates"]) == "there are: seeds, updates"

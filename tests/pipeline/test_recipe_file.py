@@ -94,9 +94,7 @@ def test_without_corpus_or_frontend_those_there_are_get_listed(
     assert known in refused(write_recipe(values))
 
 
-def test_a_recipe_lies_over_its_base_key_by_key(
-    write_recipe: WriteRecipe, values: Values
-) -> None:
+def test_a_recipe_lies_over_its_base_key_by_key(write_recipe: WriteRecipe, values: Values) -> None:
     write_recipe(values, "base")
     over = {"base": "base.yaml", "finetune": {"updates": 7}, "budgets": ["all"]}
     recipe = load(write_recipe(over, "over"))

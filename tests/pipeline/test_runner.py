@@ -59,9 +59,7 @@ def test_all_run_once_and_then_nothing(fakes: Any, steps: list[Step]) -> None:
     assert fakes.carry_out(steps) == []
 
 
-def test_links_have_readable_names_and_lead_to_the_artifacts(
-    fakes: Any, steps: list[Step]
-) -> None:
+def test_links_have_readable_names_and_lead_to_the_artifacts(fakes: Any, steps: list[Step]) -> None:
     fakes.carry_out(steps)
     for step in steps:
         link = fakes.exp / "tiny" / step.link_name
@@ -200,6 +198,11 @@ def test_an_altered_artifact_is_refused_with_the_command_that_rebuilds_it(
     assert caught.value.remedy == "vqasr run tiny.yaml --stage 3 --stop-stage 3 --force"
     assert fakes.carry_out(steps, first=3, last=3, force=True) == ["3 bert"]  # that command
     assert fakes.carry_out(fakes.steps(chain(finetune=2))) == ["5 finetune", "7 score"]
+
+
+def test_a_command_may_hold_braces(fakes: Any, steps: list[Step]) -> None:
+    fakes.carry_out(steps, command="vqasr run tiny.yaml --set 'corpus.test={a: b}'")
+    assert fakes.ran == ALL
 
 
 def test_a_failed_step_is_named_with_its_log_and_goes_on_in_its_folder(

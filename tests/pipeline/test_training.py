@@ -24,7 +24,7 @@ from pipeline.training import (
     tri_stage_schedule,
 )
 
-UPDATES = 60
+UPDATES = 52
 MakeContext = Callable[..., StepContext]
 
 
@@ -81,7 +81,7 @@ def equal(one: Job, other: Job) -> bool:
 
 
 @pytest.mark.parametrize(
-    "kills", [[0], [3], [4], [5], [59], [30], [26, 27], [7, 13, 22, 22, 55], [2, 3, 5, 6, 9]]
+    "kills", [[0], [3], [4], [5], [51], [30], [26, 27], [7, 13, 22, 22, 50], [2, 3, 5, 6, 9]]
 )
 def test_a_killed_training_ends_bit_for_bit_as_if_nothing_had_happened(
     context: MakeContext, kills: list[int]
@@ -169,9 +169,7 @@ def test_two_checkpoints_are_kept_at_most(context: MakeContext) -> None:
     ctx = context("killed")
     killed(ctx, 50)
     names = sorted(p.name for p in ctx.scratch.iterdir())
-    assert names == [
-        f"checkpoint-{n:08d}.{end}" for n in (44, 48) for end in ("pt", "sha256")
-    ]
+    assert names == [f"checkpoint-{n:08d}.{end}" for n in (44, 48) for end in ("pt", "sha256")]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

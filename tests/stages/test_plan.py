@@ -34,7 +34,7 @@ def steps(make_recipe: MakeRecipe, make_plan: MakePlan, fakes: Any) -> list[Step
 def runs(
     steps: list[Step], make_recipe: MakeRecipe, make_plan: MakePlan, fakes: Any
 ) -> Callable[..., list[str]]:
-    """`runs("section.key=value")`: the titles of what a changed recipe runs, now that all is done."""
+    """`runs("section.key=value")`: titles of what a changed recipe runs, now that all is done."""
 
     def run(*changes: str, mode: str = "look", **named: Any) -> list[str]:
         changed = make_plan(make_recipe(*changes), mode)
@@ -260,12 +260,12 @@ def test_status_trusts_what_the_last_run_saw(
     assert [s.signature for s in trusting] == [s.signature for s in steps]
 
 
-def test_without_a_run_status_knows_no_content(
-    make_recipe: MakeRecipe, tmp_path: Path
-) -> None:
+def test_without_a_run_status_knows_no_content(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     hashes = FileHashes(tmp_path / "none.json", "trust")
     made = plan(make_recipe(), hashes)
-    assert all(s.unknown for s in made if s.title.startswith("0 prepare t") and "text" not in s.label)
+    assert all(
+        s.unknown for s in made if s.title.startswith("0 prepare t") and "text" not in s.label
+    )
     assert not (tmp_path / "none.json").exists()
 
 

@@ -88,6 +88,7 @@ def model_section(settings: QuantizerSettings) -> dict[str, Any]:
         "projection_init": settings.projection_init,
         "codebook_init": settings.codebook_init,
         "normalise_diversity": True,
+        "precision": settings.precision,
         "prediction_steps": settings.prediction_steps,
         "num_negatives": settings.negatives,
         "cross_sample_negatives": settings.cross_sample_negatives,

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline.errors import RunError
+from pipeline.training import autocast
 from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.predictions import Predictions
 from stages.quantizer.model import (
@@ -46,6 +47,9 @@ class VqasrWav2VecConfig(Wav2VecConfig):  # type: ignore[misc]
     )
     normalise_diversity: bool = field(
         default=False, metadata={"help": "divide the diversity loss by groups x codes"}
+    )
+    precision: str = field(
+        default="fp32", metadata={"help": "of the two networks: fp32, bf16, or auto"}
     )
 
 
@@ -158,15 +162,19 @@ class VqasrWav2Vec(BaseFairseqModel):  # type: ignore[misc]
         }
         self.project_features = projections[str(cfg.project_features)]()
         self.normalise_diversity = getattr(cfg, "normalise_diversity", False)
+        self.precision = getattr(cfg, "precision", "fp32")
 
     def forward(self, source: Tensor) -> dict[str, Any]:
         """`source` (B, S) to what the criterion reads: logits, targets and the quantizer's sums."""
-        z_BDF = self.feature_extractor(source)
+        with autocast(self.precision, source.device.type):
+            z_BDF = self.feature_extractor(source).float()
         result: dict[str, Any] = {}
         if self.vector_quantizer is not None:
             result = self.vector_quantizer(z_BDF)
             z_BDF = result.pop("x")
-        context_BDF = self.dropout_agg(self.feature_aggregator(self.dropout_feats(z_BDF)))
+        with autocast(self.precision, source.device.type):
+            context_BDF = self.feature_aggregator(self.dropout_feats(z_BDF)).float()
+        context_BDF = self.dropout_agg(context_BDF)
         if self.project_features is not None:
             z_BDF = self.project_features(z_BDF)
         logits, targets = self.wav2vec_predictions(context_BDF, z_BDF)

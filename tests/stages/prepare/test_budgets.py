@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 
@@ -29,7 +30,7 @@ def names(utterances: list[Utterance]) -> set[str]:
 
 def test_smaller_budgets_lie_inside_larger_ones() -> None:
     chosen = [names(choose(TRAIN, b)) for b in ("10s", "30s", "1min", "2min", "all")]
-    for smaller, larger in zip(chosen, chosen[1:], strict=False):
+    for smaller, larger in itertools.pairwise(chosen):
         assert smaller < larger
     assert chosen[-1] == names(TRAIN)
 

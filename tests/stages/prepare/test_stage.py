@@ -29,9 +29,7 @@ def source(root: Path, name: str, transcript: str | None = "turn left", **named:
 
 
 def write_split(ctx: StepContext, sources: list[Source], transcribed: bool = True) -> Manifest:
-    stage.write_split(
-        ctx, corpus=tsv, sources=sources, alphabet=ALPHABET, transcribed=transcribed
-    )
+    stage.write_split(ctx, corpus=tsv, sources=sources, alphabet=ALPHABET, transcribed=transcribed)
     (ctx.folder / "audio_root.txt").write_text(str(sources[0].root))
     return Manifest.load(ctx.folder)
 
@@ -242,9 +240,7 @@ def test_synthetic_speech_is_made_once_and_stored(context: MakeContext) -> None:
     digests = []
     for name in ("one", "two"):
         ctx = context(name)
-        stage.write_split(
-            ctx, corpus=synthetic, sources=rows, alphabet=ALPHABET, transcribed=True
-        )
+        stage.write_split(ctx, corpus=synthetic, sources=rows, alphabet=ALPHABET, transcribed=True)
         manifest = Manifest.load(ctx.folder)
         assert [u.transcript for u in manifest] == [r.transcript for r in rows]
         assert all(u.stored and len(manifest.samples(u)) == u.samples for u in manifest)
@@ -287,7 +283,7 @@ def test_text_is_normalised_and_never_of_dev(context: MakeContext, tmp_path: Pat
 
 def test_a_text_of_nothing_is_refused(context: MakeContext, tmp_path: Path) -> None:
     Manifest([], tmp_path).write()
-    with pytest.raises(RunError, match="a text.*is empty"):
+    with pytest.raises(RunError, match=r"a text.*is empty"):
         stage.write_text(
             context("text", {"dev": tmp_path}), sentences=["1"], name="a text", alphabet=ALPHABET
         )

@@ -34,9 +34,7 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     for number in range(7):
         samples = (0.1 * rng.standard_normal(4000 + 160 * number)).astype(np.float32)
         audio.write(tmp_path / "manifest" / f"{number}.flac", samples)
-        rows.append(
-            Utterance(f"u{number}", "s", f"{number}.flac", True, len(samples), 0.3, None)
-        )
+        rows.append(Utterance(f"u{number}", "s", f"{number}.flac", True, len(samples), 0.3, None))
     Manifest(rows, tmp_path / "manifest").write()
     torch.manual_seed(0)
     config = QuantizerConfig(
@@ -95,7 +93,7 @@ def test_a_killed_step_keeps_its_shards_and_writes_the_same_bytes(
     discretize.discretize(killed)
     assert asked - 100 == 7 - 2 * (after - 1)
     names = sorted(p.name for p in whole.folder.iterdir())
-    assert names == [FACTS, *(f"units-0000{n}.parquet" for n in range(4))]
+    assert names == [*(f"units-0000{n}.parquet" for n in range(4)), FACTS]
     assert sorted(p.name for p in killed.folder.iterdir()) == names
     for name in names:
         assert (whole.folder / name).read_bytes() == (killed.folder / name).read_bytes()
@@ -105,7 +103,7 @@ def test_audio_that_changed_since_stage_0_is_refused(
     context: MakeContext, inputs: dict[str, Path]
 ) -> None:
     audio.write(inputs["manifest"] / "3.flac", np.full(1000, 0.1, np.float32))
-    with pytest.raises(RunError, match="Utterance u3: .*has changed since stage 0"):
+    with pytest.raises(RunError, match=r"Utterance u3: .*has changed since stage 0"):
         discretize.discretize(context("units", inputs))
 
 

@@ -54,7 +54,12 @@ def test_of_the_masked_80_percent_are_mask_10_stay_and_10_are_random() -> None:
 def test_masks_are_a_pure_function_of_their_key() -> None:
     masks = [
         span_mask(500, 0.05, 10, generator(*key)).tobytes()
-        for key in [(1, "mask", 0, "u"), (1, "mask", 0, "u"), (1, "mask", 1, "u"), (2, "mask", 0, "u")]
+        for key in [
+            (1, "mask", 0, "u"),
+            (1, "mask", 0, "u"),
+            (1, "mask", 1, "u"),
+            (2, "mask", 0, "u"),
+        ]
     ]
     assert masks[0] == masks[1]
     assert len(set(masks)) == 3

@@ -1,0 +1,289 @@
+"""The command line: one clear line for each mistake, exit statuses, status, prune, compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline import cli as module
+from pipeline.cli import cli, main
+from pipeline.errors import RunError, UserError
+from pipeline.recipe import Recipe
+from pipeline.stage import Step
+from pipeline.store import Store
+
+Values = dict[str, Any]
+WriteRecipe = Callable[..., Path]
+
+
+def call(*args: object) -> Result:
+    return CliRunner().invoke(cli, [str(a) for a in args], catch_exceptions=True)
+
+
+def exit_status(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
+    """Of the whole program."""
+    monkeypatch.setattr(sys, "argv", ["vqasr", *map(str, args)])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return int(caught.value.code or 0)
+
+
+@pytest.fixture
+def recipe_path(write_recipe: WriteRecipe, values: Values) -> Path:
+    return write_recipe(values)
+
+
+@pytest.fixture
+def done(
+    recipe_path: Path,
+    make_recipe: Callable[..., Recipe],
+    make_plan: Callable[..., list[Step]],
+    fakes: Any,
+) -> list[Step]:
+    """All steps of the recipe, done by fake work."""
+    steps = make_plan(make_recipe())
+    fakes.carry_out(fakes.steps(steps))
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--set", "finetune.udpates=3"], "unknown key finetune.udpates; did you mean updates?"),
+        (["--set", "finetune.updates=three"], "finetune.updates: "),
+        (["--set", "frontend=log_mle"], "Unknown front-end 'log_mle'. did you mean log_mel?"),
+        (["--set", "corpus.kind=tvs"], "Unknown kind of corpus 'tvs'. did you mean tsv?"),
+        (["--set", "corpus.root=/no/folder"], "No such corpus folder: /no/folder"),
+        (["--stage", "fientune"], "There is no stage 'fientune'; did you mean finetune?"),
+        (["--stage", "8"], "There is no stage '8'"),
+        (["--stage", "5", "--stop-stage", "4"], "--stage 5 comes after --stop-stage 4"),
+        (["--set", "decode.decoders=[greedi]"], "Unknown decoder 'greedi'. did you mean greedy?"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_status_2_before_anything_is_written(
+    recipe_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    args: list[str],
+    told: str,
+) -> None:
+    exp = tmp_path / "exp"
+    assert exit_status(monkeypatch, "run", recipe_path, "--exp", exp, *args) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("vqasr: ")
+    assert told in lines[0]
+    assert not exp.exists() or [p.name for p in exp.rglob("*.json")] == ["files.json"]
+
+
+@pytest.mark.parametrize(
+    "args", [["run"], ["run", "no.yaml", "--wrong"], ["walk"], ["compare", "--format", "xml", "x"]]
+)
+def test_wrong_options_end_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: list[str]
+) -> None:
+    assert exit_status(monkeypatch, *args) == 2
+    assert "Error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, 0),
+        (UserError("the budget is too large"), 2),
+        (RunError("the loss is NaN"), 1),
+        (KeyboardInterrupt("SIGTERM"), 130),
+        (click.Abort(), 130),
+    ],
+)
+def test_exit_statuses(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recipe_path: Path,
+    error: BaseException | None,
+    status: int,
+) -> None:
+    def load(*_: object) -> Recipe:
+        assert error is not None
+        raise error
+
+    if error is not None:
+        monkeypatch.setattr(module, "_load", load)
+    args = ["status", recipe_path, "--exp", recipe_path.parent / "exp"]
+    assert exit_status(monkeypatch, *args) == status
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    if isinstance(error, UserError | RunError):
+        assert told == f"vqasr: {error.what}\n"
+
+
+def test_help_ends_with_0(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_status(monkeypatch, "--help") == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("run", "status", "compare", "check", "prune"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_a_run_with_130(tmp_path: Path, number: signal.Signals) -> None:
+    script = (
+        "import os, sys, time\n"
+        "from pipeline import cli\n"
+        "def wait(*a):\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "    time.sleep(30)\n"
+        "cli._load = wait\n"
+        "sys.argv = ['vqasr', 'status', 'x.yaml']\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 130
+    assert "the same command goes on" in done.stderr
+
+
+def test_status_tells_every_step_as_json(recipe_path: Path, done: list[Step], fakes: Any) -> None:
+    shutil.rmtree(Store(fakes.exp / "store").path(done[-1]))
+    rows = json.loads(call("status", recipe_path, "--exp", fakes.exp, "--json").output)
+    assert [(r["number"], r["name"], r["label"]) for r in rows] == [
+        (s.number, s.stage, s.label) for s in done
+    ]
+    assert [r["state"] for r in rows] == ["done"] * (len(done) - 1) + ["missing"]
+    assert {r["budget"] for r in rows} == {None, "2s", "all"}
+    assert all(Path(r["path"]).is_dir() and r["seconds"] >= 0 for r in rows[:-1])
+
+
+def test_status_tells_the_reasons(recipe_path: Path, done: list[Step], fakes: Any) -> None:
+    args = ["status", recipe_path, "--exp", fakes.exp, "--set", "finetune.updates=9"]
+    rows = json.loads(call(*args, "--json").output)
+    tuned = [r for r in rows if r["number"] == 5]
+    assert [r["state"] for r in tuned] == ["stale", "stale"]
+    assert tuned[0]["reasons"] == ["updates: 6 -> 9"]
+    assert {r["state"] for r in rows if r["number"] < 5} == {"done"}
+    assert "updates: 6 -> 9" in call(*args).output
+
+
+def test_status_calls_unused_stages_so(recipe_path: Path, tmp_path: Path) -> None:
+    args = ["status", recipe_path, "--exp", tmp_path / "exp", "--set", "frontend=log_mel"]
+    rows = json.loads(call(*args, "--json").output)
+    assert [r["name"] for r in rows if r["state"] == "not used"] == [
+        "quantizer",
+        "discretize",
+        "bert",
+    ]
+    assert not (tmp_path / "exp").exists()
+
+
+def test_a_dry_run_tells_what_would_run_and_why(
+    recipe_path: Path, done: list[Step], fakes: Any
+) -> None:
+    args = ["run", recipe_path, "--exp", fakes.exp, "--dry-run", "--set", "finetune.updates=9"]
+    result = call(*args, "--stage", "finetune", "--stop-stage", "5")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "5 finetune 2s (stale: updates: 6 -> 9)",
+        "5 finetune all (stale: updates: 6 -> 9)",
+        f"2 of {len(done)} steps would run",
+    ]
+
+
+def test_stages_have_numbers_and_names() -> None:
+    assert [module._stage_number(t) for t in ("0", "prepare", "5", "finetune", "score")] == [
+        0,
+        0,
+        5,
+        5,
+        7,
+    ]
+
+
+def test_a_missing_earlier_stage_is_refused_with_the_command_as_it_is_typed(
+    recipe_path: Path, tmp_path: Path
+) -> None:
+    exp, change = tmp_path / "exp", "corpus.test={test: test.tsv}"
+    result = call("run", recipe_path, "--exp", exp, "--stage", "5", "--set", change)
+    assert isinstance(result.exception, UserError)
+    command = f"vqasr run {recipe_path} --set '{change}' --exp {exp} --stage "
+    assert result.exception.remedy.startswith(command)
+
+
+def test_prune_lists_before_it_deletes_and_keeps_what_is_linked(
+    recipe_path: Path,
+    done: list[Step],
+    fakes: Any,
+    make_recipe: Callable[..., Recipe],
+    make_plan: Callable[..., list[Step]],
+) -> None:
+    store = Store(fakes.exp / "store")
+    changed = make_plan(make_recipe("finetune.updates=9"))
+    fakes.carry_out(fakes.steps(changed))
+    unused = [store.path(s) for s in done if s.number >= 5]
+    refused = CliRunner().invoke(cli, ["prune", "--exp", str(fakes.exp)], input="n\n")
+    for path in unused:
+        assert str(path) in refused.output
+        assert path.exists()
+    assert f"{len(unused)} artifacts" in refused.output
+    assert refused.output.index(str(unused[0])) < refused.output.index("Delete them?")
+    assert "deleted" in call("prune", "--exp", fakes.exp, "--yes").output
+    assert not any(path.exists() for path in unused)
+    assert all(store.stamp(s) is not None for s in changed)
+    assert "Nothing to prune" in call("prune", "--exp", fakes.exp).output
+
+
+def test_prune_keeps_what_another_recipe_uses(done: list[Step], fakes: Any) -> None:
+    store = Store(fakes.exp / "store")
+    os.rename(fakes.exp / "tiny", fakes.exp / "other")
+    assert "Nothing to prune" in call("prune", "--exp", fakes.exp, "--yes").output
+    shutil.rmtree(fakes.exp / "other")
+    call("prune", "--exp", fakes.exp, "--yes")
+    assert not any(store.path(s).exists() for s in done)
+
+
+def test_compare_of_a_recipe_without_results_lists_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / "exp" / "digits").mkdir(parents=True)
+    (tmp_path / "exp" / "digits" / "results.json").write_text("[]")
+    result = call("compare", "recipes/demo.yaml", "--exp", tmp_path / "exp")
+    assert isinstance(result.exception, UserError)
+    assert "recipes/demo.yaml has no results" in result.exception.what
+    assert result.exception.remedy == "vqasr run recipes/demo.yaml; there are results of: digits"
+
+
+def result_row(recipe: str, wer: float) -> dict[str, Any]:
+    told = dict.fromkeys(("cer", "wer_low", "wer_high", "lm_perplexity", "dev_seconds"), 0.0)
+    names = {"test_set": "test", "frontend": "log_mel", "decoder": "greedy", "lm_text": "a text"}
+    numbers = {"budget_seconds": 60.0, "seed": 1, "reference_words": 9}
+    return told | names | numbers | {"budget": "1min", "recipe": recipe, "wer": wer}
+
+
+@pytest.mark.parametrize("name", ["one", "recipes/one.yaml"])
+def test_compare_shows_results_by_recipe_name_and_by_file(tmp_path: Path, name: str) -> None:
+    for recipe, wer in (("one", 0.25), ("two", 0.5)):
+        path = tmp_path / "exp" / recipe / "results.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps([result_row(recipe, wer)]))
+    args = ["compare", name, path, "--exp", tmp_path / "exp"]
+    rows = json.loads(call(*args, "--format", "json").output)
+    assert [(r["recipe"], r["wer"]) for r in rows] == [("one", 0.25), ("two", 0.5)]
+    for form in ("table", "md", "csv"):
+        output = call(*args, "--format", form).output
+        assert "one" in output
+        assert "two" in output

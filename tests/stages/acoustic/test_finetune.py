@@ -1,0 +1,226 @@
+"""Stage 5: which utterances are trained on, the CTC loss, masks, and exact resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import audio
+from pipeline.errors import RunError
+from pipeline.manifest import Manifest, Utterance
+from pipeline.recipe import BertSettings, FinetuneSettings, LmSettings, TextSettings
+from pipeline.stage import StepContext
+from stages.acoustic import finetune, lm_stage
+from stages.acoustic.encoders import FeatureEncoder
+from stages.acoustic.finetune import Labelled
+from stages.acoustic.frontends import log_mel
+from stages.acoustic.model import AcousticConfig, AcousticModel
+from stages.acoustic.targets import Targets
+from stages.units.bert import bert_config
+
+BERT = BertSettings(layers=1, dim=16, ffn_dim=16, heads=2, positions=256, dropout=0.1)
+FRONTEND = log_mel.Settings(mel_bins=16)
+SETTINGS = FinetuneSettings(
+    updates=6, batch_frames=200, subsample=1, checkpoint_every=2, precision="fp32"
+)
+TRANSCRIPTS = {"a": "go on", "b": "turn left", "c": "see", "d": "stop now", "e": "see me go"}
+MakeContext = Callable[..., StepContext]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    text, folder = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("lm")
+    (text / "lm_text.txt").write_text("".join(f"{t}\n" for t in TRANSCRIPTS.values()))
+    (text / "lm_text.json").write_text('{"name": "toy"}')
+    (text / "dev_text.txt").write_text("")
+    lm_stage.run(StepContext(folder, {"text": text}, "cpu", folder), TextSettings(), LmSettings())
+    return folder
+
+
+def model(subsample: int = 1, stride: int = 2) -> AcousticModel:
+    torch.manual_seed(0)
+    encoder = FeatureEncoder({"channels": 16, "stride": stride, "bert": bert_config(BERT, 1)})
+    frontend = FRONTEND.model_dump(mode="json")
+    return AcousticModel(AcousticConfig(frontend, encoder.config, 29, subsample), encoder).eval()
+
+
+def features(lengths: dict[str, int]) -> Callable[[str], Any]:
+    made = {
+        name: np.random.RandomState(n).standard_normal((frames, 16)).astype(np.float32)
+        for n, (name, frames) in enumerate(lengths.items())
+    }
+    return made.__getitem__
+
+
+def labelled(
+    lm: Path, lengths: dict[str, int], transcripts: dict[str, str], **named: Any
+) -> Labelled:
+    settings = SETTINGS.model_copy(update=named)
+    targets = Targets.load(lm)
+    return Labelled(features(lengths), transcripts, targets, settings, 1, "cpu")
+
+
+def test_utterances_too_short_for_their_labels_are_dropped_and_listed(
+    lm: Path, context: MakeContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`see` has three labels and needs a blank between its two e; a stride of 2 halves frames."""
+    lengths = {"fits": 8, "fits too": 7, "short": 6, "plain": 6, "too short": 4}
+    texts = {"fits": "see", "fits too": "see", "short": "see", "plain": "sea", "too short": "sea"}
+    ctx = context("model")
+    usable = labelled(lm, lengths, texts).usable(ctx, model())
+    assert usable == {"fits": 8, "fits too": 7, "plain": 6}
+    listed = (ctx.folder / "dropped.tsv").read_text().splitlines()
+    assert listed == [
+        "utt_id\tframes\tneeded",
+        "short\t3 frames\t4 needed",
+        "too short\t2 frames\t3 needed",
+    ]
+    assert "2 utterances have fewer frames than labels" in capsys.readouterr().out
+
+
+def test_ctc_gives_a_finite_loss_to_all_that_is_kept_and_none_to_the_dropped(
+    lm: Path, context: MakeContext
+) -> None:
+    lengths = {f"u{n}": n for n in range(1, 30)}
+    texts = dict.fromkeys(lengths, "see see")
+    made, acoustic = labelled(lm, lengths, texts), model()
+    kept = made.usable(context("model"), acoustic)
+    for name in lengths:
+        finite = bool(torch.isfinite(made.loss(acoustic, [name], 0)[0]))
+        assert finite == (name in kept), name
+    assert 0 < len(kept) < 29
+
+
+def test_with_nothing_long_enough_the_remedy_is_told(lm: Path, context: MakeContext) -> None:
+    with pytest.raises(RunError, match=r"(?s)No utterance of the budget.*finetune\.subsample"):
+        labelled(lm, {"a": 2}, {"a": "see"}).usable(context("model"), model())
+
+
+def test_the_loss_is_per_label_and_padding_changes_nothing(lm: Path) -> None:
+    lengths = {"a": 40, "b": 60, "c": 25}
+    made = labelled(
+        lm,
+        lengths,
+        {k: TRANSCRIPTS[k] for k in lengths},
+        time_mask_probability=0.0,
+        channel_mask_probability=0.0,
+    )
+    acoustic = model()
+    together = made.loss(acoustic, list(lengths), 0)[0].item()
+    alone = [made.loss(acoustic, [name], 0)[0].item() for name in lengths]
+    counts = [len(TRANSCRIPTS[name]) for name in lengths]
+    assert together == pytest.approx(np.average(alone, weights=counts), rel=1e-4)
+
+
+def test_masks_depend_on_seed_epoch_and_utterance_alone(lm: Path) -> None:
+    lengths = {"a": 200, "b": 300, "c": 250}
+    made = labelled(lm, lengths, {k: TRANSCRIPTS[k] for k in lengths}, time_mask_probability=0.1)
+    acoustic = model()
+
+    def masks(names: list[str], epoch: int) -> tuple[Any, Any]:
+        time_BF, channel_BD = made._masks(acoustic, names, [lengths[n] for n in names], epoch)
+        assert time_BF is not None
+        assert channel_BD is not None
+        at = names.index("a")
+        return time_BF[at, :200].tolist(), channel_BD[at].tolist()
+
+    assert masks(["a"], 0) == masks(["c", "b", "a"], 0)
+    assert masks(["a"], 0) != masks(["a"], 1)
+    assert sum(masks(["a"], 0)[0]) > 0
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, lm: Path) -> dict[str, Path]:
+    folder, rows = tmp_path / "manifest", []
+    for n, (name, text) in enumerate(TRANSCRIPTS.items()):
+        noise = 0.1 * np.random.RandomState(n).standard_normal(12_000 + 1000 * n)
+        audio.write(folder / f"{name}.flac", noise.astype(np.float32))
+        rows.append(Utterance(name, "s", f"{name}.flac", True, len(noise), 1.0, text))
+    Manifest(rows, folder).write()
+    budget = tmp_path / "budget"
+    budget.mkdir()
+    (budget / "ids.txt").write_text("a\nb\nd\ne\n")
+    return {"manifest": folder, "budget": budget, "lm": lm}
+
+
+def train(ctx: StepContext, settings: FinetuneSettings = SETTINGS, seed: int = 1) -> None:
+    finetune.finetune(ctx, frontend=FRONTEND, bert=BERT, settings=settings, seed=seed)
+
+
+def test_a_killed_training_writes_the_same_bytes(
+    context: MakeContext, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = context("whole", inputs), context("killed", inputs)
+    train(whole)
+    loss, calls = Labelled.loss, 0
+
+    def until(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls in (4, 7):
+            raise KeyboardInterrupt
+        return loss(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Labelled, "loss", until)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                train(killed)
+    train(killed)
+    for name in ("config.json", "model.safetensors", "training.json", "dropped.tsv"):
+        assert (whole.folder / name).read_bytes() == (killed.folder / name).read_bytes()
+    other = context("other", inputs)
+    train(other, seed=2)
+    weights = "model.safetensors"
+    assert (other.folder / weights).read_bytes() != (whole.folder / weights).read_bytes()
+
+
+def test_only_utterances_of_the_budget_are_trained_on(
+    context: MakeContext, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[str] = set()
+    loss = Labelled.loss
+
+    def watched(self: Labelled, acoustic: AcousticModel, names: list[str], epoch: int) -> Any:
+        seen.update(names)
+        return loss(self, acoustic, names, epoch)
+
+    monkeypatch.setattr(Labelled, "loss", watched)
+    train(context("model", inputs))
+    assert seen == {"a", "b", "d", "e"}
+
+
+def test_log_probabilities_are_those_of_each_utterance_alone(
+    context: MakeContext, inputs: dict[str, Path]
+) -> None:
+    ctx = context("model", inputs)
+    train(ctx)
+    found = finetune.compute_log_probs(ctx, inputs | {"model": ctx.folder})
+    assert sorted(found) == sorted(TRANSCRIPTS)
+    acoustic = AcousticModel.from_pretrained(ctx.folder).eval()
+    manifest = Manifest.load(inputs["manifest"])
+    for name, log_probs_TV in found.items():
+        feats_FD = log_mel.log_mel(manifest.samples(manifest[name]), FRONTEND)
+        with torch.inference_mode():
+            feats_BFD = torch.from_numpy(feats_FD)[None]
+            alone = acoustic(feats_BFD, torch.tensor([len(feats_FD)]))[0].numpy()
+        np.testing.assert_allclose(log_probs_TV, alone, atol=1e-5)
+
+
+def test_training_brings_the_loss_down(context: MakeContext, inputs: dict[str, Path]) -> None:
+    ctx = context("model", inputs)
+    train(ctx, SETTINGS.model_copy(update={"updates": 50, "learning_rate": 3e-3}))
+    history = json.loads((ctx.folder / "training.json").read_text())["history"]
+    assert [row["update"] for row in history] == [25, 50]
+    assert history[1]["loss"] < 0.8 * history[0]["loss"]

@@ -1,0 +1,77 @@
+"""results.json from finished score steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.recipe import Recipe
+from pipeline.stage import Step
+from pipeline.store import Store
+from stages.acoustic import publish as module
+from stages.acoustic.publish import publish
+
+
+@pytest.fixture
+def scored(
+    make_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]], tmp_path: Path
+) -> tuple[Recipe, list[Step], Store]:
+    """A plan whose budgets are there."""
+    recipe = make_recipe()
+    steps, store = make_plan(recipe), Store(tmp_path / "exp" / "store")
+    for step in steps:
+        if step.budget and step.stage == "prepare":
+            store.path(step).mkdir(parents=True)
+            facts = {"speech_seconds": 2.0 if step.budget == "2s" else 5.5}
+            (store.path(step) / "summary.json").write_text(json.dumps(facts))
+    return recipe, steps, store
+
+
+def test_each_score_is_told_with_its_budget_seed_and_test_set(
+    scored: tuple[Recipe, list[Step], Store],
+) -> None:
+    recipe, steps, store = scored
+    told = [module._scored(recipe, s, store) for s in steps if s.stage == "score"]
+    assert [(t.budget, t.budget_seconds, t.seed, t.test_set) for t in told] == [
+        ("2s", 2.0, 1, "test"),
+        ("all", 5.5, 1, "test"),
+    ]
+    assert {(t.recipe, t.frontend, t.fold) for t in told} == {("tiny", "unit_bert", None)}
+    lm = next(s for s in steps if s.stage == "lm")
+    assert {t.lm for t in told} == {store.path(lm)}
+    scores = [s for s in steps if s.stage == "score"]
+    assert [t.scores for t in told] == [store.path(s) for s in scores]
+
+
+def test_results_are_written_once_and_again_when_they_changed(
+    scored: tuple[Recipe, list[Step], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, steps, store = scored
+    rows: list[dict[str, Any]] = [{"wer": 0.5}]
+    written: list[list[dict[str, Any]]] = []
+
+    def write(folder: Path, told: list[dict[str, Any]]) -> None:
+        written.append(told)
+        folder.mkdir(exist_ok=True)
+        for name in (module.RESULTS, module.PAGE, module.PLOT):
+            (folder / name).write_text(json.dumps(told))
+
+    monkeypatch.setattr(module, "merge", lambda finished: list(rows))
+    monkeypatch.setattr(module, "write_results", write)
+    monkeypatch.setattr(module, "compare", lambda results: results)
+    monkeypatch.setattr(module, "format_table", lambda rows, form: "TABLE")
+    folder = tmp_path / "exp" / "tiny"
+    text = publish(recipe, steps, store, folder)
+    assert text.endswith("TABLE")
+    assert "95% interval" in text
+    publish(recipe, steps, store, folder)
+    assert len(written) == 1
+    (folder / module.PLOT).unlink()
+    publish(recipe, steps, store, folder)
+    rows = [{"wer": 0.4}]
+    publish(recipe, steps, store, folder)
+    assert written == [[{"wer": 0.5}], [{"wer": 0.5}], [{"wer": 0.4}]]
