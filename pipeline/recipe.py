@@ -93,7 +93,9 @@ class QuantizerSettings(Section):
     projection_init: Literal["fairseq", "normal"] = Field(
         "normal", description="normal: N(0, 1) weights, so that logits are spread from the start"
     )
-    codebook_init: Literal["fairseq", "normal"] = Field("normal", description="normal: N(0, 1)")
+    codebook_init: Literal["fairseq", "normal", "data"] = Field(
+        "normal", description="normal: N(0, 1); data (k-means only): frames of the first batch"
+    )
     diversity_weight: float = Field(
         0.5, ge=0, description="of (codes - perplexity) / codes, which fairseq leaves unnormalised"
     )
@@ -119,6 +121,20 @@ class QuantizerSettings(Section):
         if not layers or any(v < 1 for layer in layers for v in layer):
             raise ValueError("at least one layer of (channels, kernel, stride), each 1 or more")
         return layers
+
+    @model_validator(mode="after")
+    def _agree(self) -> QuantizerSettings:
+        if self.crop_samples > self.batch_samples:
+            raise ValueError(f"crop_samples must be at most batch_samples, {self.batch_samples}")
+        if self.final_learning_rate >= self.learning_rate:
+            raise ValueError(f"final_learning_rate must be below {self.learning_rate}")
+        if not 0 < self.temperature[1] <= self.temperature[0]:
+            raise ValueError("temperature: two numbers above 0, the larger first")
+        if self.negatives + self.cross_sample_negatives == 0:
+            raise ValueError("negatives or cross_sample_negatives must be 1 or more")
+        if self.codebook_init == "data" and self.type != "kmeans":
+            raise ValueError("codebook_init: data is for type kmeans")
+        return self
 
 
 class BertSettings(Section):
@@ -231,7 +247,9 @@ def budget_seconds(budget: str) -> float | None:
 class Recipe(Section):
     """One experiment. `corpus` and `frontend` hold the settings class of the file they name."""
 
-    name: str
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="results lie in exp/<name>"
+    )
     corpus: CorpusSettings
     budgets: list[str] = Field(["all"], min_length=1)
     quantizer: QuantizerSettings = QuantizerSettings()
@@ -244,6 +262,13 @@ class Recipe(Section):
     score: ScoreSettings = ScoreSettings()
     machine: MachineSettings = MachineSettings()
     seed: int = Field(1, ge=0)
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_store(cls, name: str) -> str:
+        if name == "store":
+            raise ValueError("exp/store holds the artifacts; call the recipe differently")
+        return name
 
     @field_validator("budgets")
     @classmethod

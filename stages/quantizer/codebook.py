@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stages.quantizer.encoder import TimeGroupNorm
 
-Init = Literal["fairseq", "normal"]
+Init = Literal["fairseq", "normal", "data"]
 
 
 def perplexity(probabilities_GV: Tensor) -> Tensor:
@@ -126,7 +126,8 @@ class KmeansCodebook(nn.Module):
 
     Not in fairseq, and off unless asked for: `input_norm` puts a LayerNorm before the projection;
     `codebook_init="normal"` draws N(0, 1), the scale of the features after the norm, where
-    fairseq draws N(0, 0.01 ** 2).
+    fairseq draws N(0, 0.01 ** 2); `"data"` takes frames of the first batch, so that each code
+    has some speech near it.
     """
 
     def __init__(
@@ -150,6 +151,25 @@ class KmeansCodebook(nn.Module):
         )
         self.input_norm = nn.LayerNorm(dim) if input_norm else None
         self.gamma = gamma
+        self._take_from_data = codebook_init == "data"
+
+    def set_num_updates(self, updates: int) -> None:
+        """Called by the trainer before each update; frames are taken at the very first alone."""
+        self._take_from_data = self._take_from_data and updates == 0
+
+    @torch.no_grad()
+    def _take_frames(self, ze_BDF: Tensor) -> None:
+        """Every code becomes a frame of the batch, drawn without repetition where that goes."""
+        frames_NGd = ze_BDF.detach().float().unflatten(1, (self.groups, -1)).permute(0, 3, 1, 2)
+        frames_NGd = frames_NGd.flatten(0, 1)
+        tables = self.embedding.shape[1]
+        rows = torch.randperm(len(frames_NGd), device=ze_BDF.device)[: self.codes * tables]
+        rows = rows.repeat(-(-self.codes * tables // len(rows)))[: self.codes * tables]
+        taken = frames_NGd[rows].unflatten(0, (self.codes, tables))
+        groups = torch.arange(tables, device=ze_BDF.device) % self.groups
+        picked = [taken[:, t, g] for t, g in enumerate(groups.tolist())]
+        self.embedding.copy_(torch.stack(picked, dim=1))
+        self._take_from_data = False
 
     def projected(self, z_BDF: Tensor) -> Tensor:
         if self.input_norm is not None:
@@ -180,6 +200,8 @@ class KmeansCodebook(nn.Module):
 
     def forward(self, z_BDF: Tensor) -> dict[str, Any]:
         ze_BDF = self.projected(z_BDF)
+        if self._take_from_data and self.training:
+            self._take_frames(ze_BDF)
         codes_BFG = self._nearest(ze_BDF)
         zq_BDF = self.vectors(codes_BFG).transpose(1, 2)
         ze, zq = ze_BDF.float(), zq_BDF.float()

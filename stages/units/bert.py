@@ -50,7 +50,7 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     masked = MaskedUnits(tokens, settings, len(vocabulary), seed, ctx.device)
     ctx.say(
         f"BERT of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
-        f"{sum(lengths.values()) / 360_000:.2f} h of units, {len(kept_back)} utterances kept back"
+        f"{sum(lengths.values()):,} units to learn from, {len(kept_back)} utterances kept back"
     )
     history = Training(
         model=model,
