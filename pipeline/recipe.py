@@ -194,6 +194,12 @@ class FinetuneSettings(Section):
     channel_mask_probability: float = Field(0.004, ge=0, lt=1)
     channel_mask_span: int = Field(32, ge=1, description="channels")
     subsample: int = Field(2, ge=1, le=8, description="frames joined before the CTC layer")
+    head_frames: int = Field(
+        1,
+        ge=1,
+        le=31,
+        description="frames of a convolution under the CTC layer; 1: none, the paper",
+    )
     batch_frames: int = Field(6_000, ge=100, description="frames per batch, padding included")
     precision: Precision = Field("auto", description=PRECISION)
     seeds: list[int] = Field([1], min_length=1)

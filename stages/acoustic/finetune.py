@@ -57,6 +57,7 @@ def finetune(
         encoder=encoder.config,
         targets=len(targets),
         subsample=settings.subsample,
+        head_frames=settings.head_frames,
     )
     model = AcousticModel(config, encoder)
     torch.nn.Module.to(model, ctx.device)

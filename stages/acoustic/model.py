@@ -21,6 +21,7 @@ class AcousticConfig(PretrainedConfig):
         encoder: the encoder's own config.
         targets: number of CTC targets, the blank (0) included.
         subsample: frames joined before the CTC layer.
+        head_frames: frames that a convolution between encoder and CTC layer sees; 1 for none.
     """
 
     model_type = "vqasr_acoustic"
@@ -31,11 +32,12 @@ class AcousticConfig(PretrainedConfig):
         encoder: dict[str, Any] | None = None,
         targets: int = 1,
         subsample: int = 1,
+        head_frames: int = 1,
         **kwargs: Any,
     ) -> None:
         self.frontend = frontend or {}
         self.encoder = encoder or {}
-        self.targets, self.subsample = targets, subsample
+        self.targets, self.subsample, self.head_frames = targets, subsample, head_frames
         super().__init__(**kwargs)
 
 
@@ -49,6 +51,7 @@ class AcousticModel(PreTrainedModel):
         frontend = plugins.find(FRONT_ENDS, config.frontend["name"], "front-end")
         under: Any = encoder or frontend.empty_encoder(config.encoder)
         self.encoder = under
+        self.head = Head(under.dim, config.head_frames) if config.head_frames > 1 else None
         self.ctc = nn.Linear(under.dim * config.subsample, config.targets)
         self.post_init()
 
@@ -72,12 +75,28 @@ class AcousticModel(PreTrainedModel):
         hidden_BFD = self.encoder(feats, attended_BF, time_mask_BF, channel_mask_BD)
         there_BF = attended_BF[:, :: self.encoder.stride, None]
         hidden_BFD = hidden_BFD.masked_fill(~there_BF, 0.0)
+        if self.head is not None:
+            hidden_BFD = self.head(hidden_BFD).masked_fill(~there_BF, 0.0)
         joined = self.config.subsample
         short = -hidden_BFD.shape[1] % joined
         hidden_BFD = nn.functional.pad(hidden_BFD, (0, 0, 0, short))
         batch, frames, dim = hidden_BFD.shape
         stacked = hidden_BFD.reshape(batch, frames // joined, dim * joined)
         return nn.functional.log_softmax(self.ctc(stacked).float(), dim=-1)
+
+
+class Head(nn.Module):
+    """What a frame's neighbours say, added to it: a convolution, GELU, a sum, LayerNorm."""
+
+    def __init__(self, dim: int, frames: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(dim, dim, frames, padding="same")
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, hidden_BFD: Tensor) -> Tensor:
+        heard_BFD = nn.functional.gelu(self.conv(hidden_BFD.mT).mT)
+        summed: Tensor = self.norm(hidden_BFD + heard_BFD)
+        return summed
 
 
 def _ceil_div(lengths_B: Tensor, by: int) -> Tensor:
