@@ -93,8 +93,14 @@ class QuantizerSettings(Section):
     projection_init: Literal["fairseq", "normal"] = Field(
         "normal", description="normal: N(0, 1) weights, so that logits are spread from the start"
     )
-    codebook_init: Literal["fairseq", "normal", "data"] = Field(
-        "normal", description="normal: N(0, 1); data (k-means only): frames of the first batch"
+    codebook_init: Literal["fairseq", "normal"] = Field("normal", description="normal: N(0, 1)")
+    restart_dead_codes_every: int = Field(
+        10,
+        ge=0,
+        description="k-means, updates: unused codes move onto speech; 0: as fairseq, never",
+    )
+    restart_dead_codes_until: float = Field(
+        0.5, ge=0, le=1, description="share of the updates after which they move no more"
     )
     diversity_weight: float = Field(
         0.5, ge=0, description="of (codes - perplexity) / codes, which fairseq leaves unnormalised"
@@ -115,6 +121,13 @@ class QuantizerSettings(Section):
     precision: Precision = Field("auto", description=PRECISION)
     checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
 
+    def signed(self) -> dict[str, Any]:
+        """Without what moves dead codes, where no k-means is that has them."""
+        values = super().signed()
+        if self.type != "kmeans":
+            del values["restart_dead_codes_every"], values["restart_dead_codes_until"]
+        return values
+
     @field_validator("encoder_layers")
     @classmethod
     def _hop_divides(cls, layers: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
@@ -132,8 +145,6 @@ class QuantizerSettings(Section):
             raise ValueError("temperature: two numbers above 0, the larger first")
         if self.negatives + self.cross_sample_negatives == 0:
             raise ValueError("negatives or cross_sample_negatives must be 1 or more")
-        if self.codebook_init == "data" and self.type != "kmeans":
-            raise ValueError("codebook_init: data is for type kmeans")
         return self
 
 

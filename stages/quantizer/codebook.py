@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stages.quantizer.encoder import TimeGroupNorm
 
-Init = Literal["fairseq", "normal", "data"]
+Init = Literal["fairseq", "normal"]
 
 
 def perplexity(probabilities_GV: Tensor) -> Tensor:
@@ -126,8 +126,8 @@ class KmeansCodebook(nn.Module):
 
     Not in fairseq, and off unless asked for: `input_norm` puts a LayerNorm before the projection;
     `codebook_init="normal"` draws N(0, 1), the scale of the features after the norm, where
-    fairseq draws N(0, 0.01 ** 2); `"data"` takes frames of the first batch, so that each code
-    has some speech near it.
+    fairseq draws N(0, 0.01 ** 2); every `restart_every` updates, up to `restart_until`, codes
+    that no frame of the batch chose are moved onto frames of it.
     """
 
     def __init__(
@@ -140,6 +140,8 @@ class KmeansCodebook(nn.Module):
         gamma: float,
         input_norm: bool = False,
         codebook_init: Init = "fairseq",
+        restart_every: int = 0,
+        restart_until: int = 0,
     ) -> None:
         super().__init__()
         self.groups, self.codes, self.combine_groups = groups, codes, combine_groups
@@ -151,25 +153,31 @@ class KmeansCodebook(nn.Module):
         )
         self.input_norm = nn.LayerNorm(dim) if input_norm else None
         self.gamma = gamma
-        self._take_from_data = codebook_init == "data"
+        self.restart_every, self.restart_until = restart_every, restart_until
+        self.updates = 0
 
     def set_num_updates(self, updates: int) -> None:
-        """Called by the trainer before each update; frames are taken at the very first alone."""
-        self._take_from_data = self._take_from_data and updates == 0
+        """Called by the trainer before each update."""
+        self.updates = updates
 
     @torch.no_grad()
-    def _take_frames(self, ze_BDF: Tensor) -> None:
-        """Every code becomes a frame of the batch, drawn without repetition where that goes."""
-        frames_NGd = ze_BDF.detach().float().unflatten(1, (self.groups, -1)).permute(0, 3, 1, 2)
-        frames_NGd = frames_NGd.flatten(0, 1)
-        tables = self.embedding.shape[1]
-        rows = torch.randperm(len(frames_NGd), device=ze_BDF.device)[: self.codes * tables]
-        rows = rows.repeat(-(-self.codes * tables // len(rows)))[: self.codes * tables]
-        taken = frames_NGd[rows].unflatten(0, (self.codes, tables))
-        groups = torch.arange(tables, device=ze_BDF.device) % self.groups
-        picked = [taken[:, t, g] for t, g in enumerate(groups.tolist())]
-        self.embedding.copy_(torch.stack(picked, dim=1))
-        self._take_from_data = False
+    def _restart_dead(self, ze_BDF: Tensor, codes_BFG: Tensor) -> None:
+        """Move each code that no frame of the batch chose onto a frame of the batch.
+
+        A code far from all speech gets no gradient and would stay there for good.
+        """
+        frames_NGd = (
+            ze_BDF.float().unflatten(1, (self.groups, -1)).permute(0, 3, 1, 2).flatten(0, 1)
+        )
+        chosen_GV = code_shares(codes_BFG.flatten(0, 1), self.codes) > 0
+        if self.combine_groups:
+            chosen_GV = chosen_GV.any(0, keepdim=True)
+        for table, chosen_V in enumerate(chosen_GV):
+            dead = (~chosen_V).nonzero().flatten()
+            # One shared table serves all groups: its new codes come from any of them.
+            pool_Nd = frames_NGd.flatten(0, 1) if self.combine_groups else frames_NGd[:, table]
+            rows = torch.randint(len(pool_Nd), (len(dead),), device=pool_Nd.device)
+            self.embedding[dead, table] = pool_Nd[rows].to(self.embedding.dtype)
 
     def projected(self, z_BDF: Tensor) -> Tensor:
         if self.input_norm is not None:
@@ -200,9 +208,11 @@ class KmeansCodebook(nn.Module):
 
     def forward(self, z_BDF: Tensor) -> dict[str, Any]:
         ze_BDF = self.projected(z_BDF)
-        if self._take_from_data and self.training:
-            self._take_frames(ze_BDF)
         codes_BFG = self._nearest(ze_BDF)
+        due = self.restart_every and self.updates % self.restart_every == 0
+        if self.training and due and self.updates < self.restart_until:
+            self._restart_dead(ze_BDF, codes_BFG)
+            codes_BFG = self._nearest(ze_BDF)
         zq_BDF = self.vectors(codes_BFG).transpose(1, 2)
         ze, zq = ze_BDF.float(), zq_BDF.float()
         latent, commitment = F.mse_loss(zq, ze.detach()), F.mse_loss(ze, zq.detach())

@@ -42,6 +42,8 @@ class QuantizerConfig(PretrainedConfig):
         input_norm: bool = False,
         projection_init: str = "fairseq",
         codebook_init: str = "fairseq",
+        restart_every: int = 0,
+        restart_until: int = 0,
         dropout: float = 0.0,
         aggregator: str = "cnn",
         gru_dim: int = 512,
@@ -65,6 +67,7 @@ class QuantizerConfig(PretrainedConfig):
         self.kmeans_gamma = kmeans_gamma
         self.input_norm = input_norm
         self.projection_init, self.codebook_init = projection_init, codebook_init
+        self.restart_every, self.restart_until = restart_every, restart_until
         self.dropout = dropout
         self.aggregator, self.gru_dim = aggregator, gru_dim
         self.conv_bias, self.zero_pad = conv_bias, zero_pad
@@ -137,7 +140,13 @@ def build_codebook(config: QuantizerConfig) -> GumbelCodebook | KmeansCodebook |
     }
     sizes = (config.dim, config.groups, config.codes)
     if config.quantizer_type == "kmeans":
-        return KmeansCodebook(*sizes, gamma=config.kmeans_gamma, **common)
+        return KmeansCodebook(
+            *sizes,
+            gamma=config.kmeans_gamma,
+            restart_every=config.restart_every,
+            restart_until=config.restart_until,
+            **common,
+        )
     first, last, decay = config.temperatures
     return GumbelCodebook(
         *sizes,

@@ -87,6 +87,8 @@ def model_section(settings: QuantizerSettings) -> dict[str, Any]:
         "input_norm": settings.input_norm,
         "projection_init": settings.projection_init,
         "codebook_init": settings.codebook_init,
+        "restart_every": settings.restart_dead_codes_every,
+        "restart_until": int(settings.restart_dead_codes_until * settings.updates),
         "normalise_diversity": True,
         "precision": settings.precision,
         "prediction_steps": settings.prediction_steps,

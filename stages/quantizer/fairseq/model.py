@@ -45,6 +45,10 @@ class VqasrWav2VecConfig(Wav2VecConfig):  # type: ignore[misc]
     codebook_init: str = field(
         default="fairseq", metadata={"help": "fairseq, or normal: entries from N(0, 1)"}
     )
+    restart_every: int = field(
+        default=0, metadata={"help": "updates between restarts of dead k-means codes; 0: never"}
+    )
+    restart_until: int = field(default=0, metadata={"help": "update of the last restart"})
     normalise_diversity: bool = field(
         default=False, metadata={"help": "divide the diversity loss by groups x codes"}
     )
@@ -113,6 +117,8 @@ def quantizer_config(cfg: Any) -> QuantizerConfig:
         input_norm=getattr(cfg, "input_norm", False),
         projection_init=getattr(cfg, "projection_init", "fairseq"),
         codebook_init=getattr(cfg, "codebook_init", "fairseq"),
+        restart_every=getattr(cfg, "restart_every", 0),
+        restart_until=getattr(cfg, "restart_until", 0),
         dropout=cfg.dropout,
         aggregator=str(cfg.aggregator),
         gru_dim=cfg.gru_dim,
