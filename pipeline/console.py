@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
 
-T = TypeVar("T")
 log = logging.getLogger("vqasr")
 
 PLAIN_LINE_EVERY_SECONDS = 15.0
@@ -60,11 +57,3 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-def track(items: Iterable[T], total: int, what: str, unit: str = "it") -> Iterator[T]:
-    """Yield `items` while showing how far they are."""
-    with Progress(total, what, unit) as progress:
-        for item in items:
-            yield item
-            progress.update()

@@ -100,7 +100,3 @@ class Manifest:
     def load(cls, folder: Path) -> Manifest:
         with open(folder / MANIFEST, encoding="utf-8") as file:
             return cls((Utterance(**json.loads(line)) for line in file), folder)
-
-    def subset(self, ids: Iterable[str]) -> Manifest:
-        """The utterances named, with the audio of this manifest."""
-        return Manifest((self[i] for i in ids), self.folder)

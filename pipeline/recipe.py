@@ -4,41 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator
+
+from pipeline.errors import UserError
+from pipeline.quantizer_settings import QuantizerSettings as QuantizerSettings
+from pipeline.section import NO_RESULT, PRECISION, Precision, each_once
+from pipeline.section import Section as Section
 
 CORPORA = "stages.prepare.corpora"
 FRONT_ENDS = "stages.acoustic.frontends"
 DECODERS = "stages.acoustic.decoders"
-
-# A field marked so changes no result: it stays out of every signature.
-NO_RESULT: dict[str, Any] = {"signature": False}
-
-
-Precision = Literal["auto", "fp32", "bf16"]
-PRECISION = "auto: bf16 where the processor multiplies in it, else fp32"
-
-
-class Section(BaseModel):
-    """A part of a recipe. Unknown keys are refused; values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    def signed(self) -> dict[str, Any]:
-        """The values that results depend on, as JSON types."""
-        values = self.model_dump(mode="json")
-        for name, field in type(self).model_fields.items():
-            extra = field.json_schema_extra
-            if isinstance(extra, dict) and extra.get("signature") is False:
-                values.pop(name)
-        return values
 
 
 class CorpusSettings(Section):
@@ -66,86 +43,16 @@ class TextSettings(Section):
         "abcdefghijklmnopqrstuvwxyz'", min_length=1, description="letters that words may hold"
     )
 
-
-class QuantizerSettings(Section):
-    """vq-wav2vec. The defaults suit a short run; `recipes/` says where the paper departs."""
-
-    type: Literal["gumbel", "kmeans", "none"] = "gumbel"
-    from_: Path | None = Field(None, alias="from", description="an exported quantizer to use")
-    encoder_layers: list[tuple[int, int, int]] = Field(
-        [(128, 10, 5), (128, 8, 4), *[(128, 4, 2)] * 3, (128, 1, 1)],
-        description="(channels, kernel, stride); the strides' product is the hop in samples",
-    )
-    aggregator_layers: list[tuple[int, int, int]] = Field(
-        [(128, k, 1) for k in range(2, 8)], description="(channels, kernel, stride)"
-    )
-    activation: Literal["relu", "gelu"] = "gelu"
-    groups: int = Field(2, ge=1, le=8)
-    codes: int = Field(64, ge=2, description="codebook entries per group")
-    combine_groups: bool = Field(True, description="one codebook shared by the groups")
-    projection_depth: int = Field(1, ge=1, description="layers of the Gumbel projection")
-    temperature: tuple[float, float] = Field((2.0, 0.5), description="Gumbel, first and last")
-    temperature_reached: float = Field(
-        0.7, gt=0, le=1, description="share of the updates after which the last is reached"
-    )
-    kmeans_gamma: float = Field(0.25, ge=0, description="weight of the commitment loss")
-    input_norm: bool = Field(True, description="LayerNorm before the projection (not in fairseq)")
-    projection_init: Literal["fairseq", "normal"] = Field(
-        "normal", description="normal: N(0, 1) weights, so that logits are spread from the start"
-    )
-    codebook_init: Literal["fairseq", "normal"] = Field("normal", description="normal: N(0, 1)")
-    restart_dead_codes_every: int = Field(
-        10,
-        ge=0,
-        description="k-means, updates: unused codes move onto speech; 0: as fairseq, never",
-    )
-    restart_dead_codes_until: float = Field(
-        0.5, ge=0, le=1, description="share of the updates after which they move no more"
-    )
-    diversity_weight: float = Field(
-        0.5, ge=0, description="of (codes - perplexity) / codes, which fairseq leaves unnormalised"
-    )
-    prediction_steps: int = Field(12, ge=1)
-    negatives: int = Field(10, ge=0)
-    cross_sample_negatives: int = Field(0, ge=0)
-    infonce: bool = Field(True, description="InfoNCE; otherwise binary cross-entropy")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    dropout_features: float = Field(0.0, ge=0, lt=1)
-    dropout_aggregator: float = Field(0.0, ge=0, lt=1)
-    updates: int = Field(400, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    final_learning_rate: float = Field(2e-4, ge=0, description="at the end of the cosine")
-    warmup_updates: int = Field(30, ge=0)
-    crop_samples: int = Field(32_000, ge=1_000, description="longest crop, samples at 16 kHz")
-    batch_samples: int = Field(256_000, ge=1_000, description="samples per batch")
-    precision: Precision = Field("auto", description=PRECISION)
-    checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
-
-    def signed(self) -> dict[str, Any]:
-        """Without what moves dead codes, where no k-means is that has them."""
-        values = super().signed()
-        if self.type != "kmeans":
-            del values["restart_dead_codes_every"], values["restart_dead_codes_until"]
-        return values
-
-    @field_validator("encoder_layers")
+    @field_validator("alphabet")
     @classmethod
-    def _hop_divides(cls, layers: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-        if not layers or any(v < 1 for layer in layers for v in layer):
-            raise ValueError("at least one layer of (channels, kernel, stride), each 1 or more")
-        return layers
+    def _of_letters(cls, alphabet: str) -> str:
+        from stages.prepare.text import letters
 
-    @model_validator(mode="after")
-    def _agree(self) -> QuantizerSettings:
-        if self.crop_samples > self.batch_samples:
-            raise ValueError(f"crop_samples must be at most batch_samples, {self.batch_samples}")
-        if self.final_learning_rate >= self.learning_rate:
-            raise ValueError(f"final_learning_rate must be below {self.learning_rate}")
-        if not 0 < self.temperature[1] <= self.temperature[0]:
-            raise ValueError("temperature: two numbers above 0, the larger first")
-        if self.negatives + self.cross_sample_negatives == 0:
-            raise ValueError("negatives or cross_sample_negatives must be 1 or more")
-        return self
+        try:
+            letters(alphabet)
+        except UserError as error:
+            raise ValueError(f"{error.constraint}, unlike {error.found}") from error
+        return alphabet
 
 
 class BertSettings(Section):
@@ -171,11 +78,12 @@ class BertSettings(Section):
     precision: Precision = Field("auto", description=PRECISION)
     checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> BertSettings:
-        if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
-        return self
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
+        if info.data.get("dim", 0) % heads:
+            raise ValueError(f"dim {info.data['dim']} is not a multiple of heads {heads}")
+        return heads
 
 
 class LmSettings(Section):
@@ -188,6 +96,15 @@ class LmSettings(Section):
         "train: the training transcripts; or a text file, a sentence a line",
     )
     prune: list[int] = Field([], description="lmplz --prune, a count per order")
+
+    @field_validator("prune")
+    @classmethod
+    def _as_lmplz_wants(cls, prune: list[int], info: ValidationInfo) -> list[int]:
+        if prune != sorted(prune) or (prune and prune[0] < 0):
+            raise ValueError("counts of 0 or more, none below the one before")
+        if len(prune) > info.data.get("order", len(prune)):
+            raise ValueError(f"at most a count per order, {info.data['order']}")
+        return prune
 
 
 class FinetuneSettings(Section):
@@ -223,6 +140,11 @@ class FinetuneSettings(Section):
             raise ValueError("three shares, none negative, that add up to 1")
         return phases
 
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        return each_once(seeds)
+
 
 class DecodeSettings(Section):
     """Lexicon beam search; weights are tuned on dev over the grid."""
@@ -232,6 +154,11 @@ class DecodeSettings(Section):
     word_scores: list[float] = Field([-2.0, -1.0, 0.0, 1.0, 2.0], min_length=1)
     beam: int = Field(50, ge=1, description="hypotheses kept")
     beam_threshold: float = Field(30.0, gt=0, description="log score below the best")
+
+    @field_validator("decoders")
+    @classmethod
+    def _decoders_differ(cls, decoders: list[str]) -> list[str]:
+        return each_once(decoders)
 
 
 class ScoreSettings(Section):
@@ -292,9 +219,7 @@ class Recipe(Section):
     def _budgets_read(cls, budgets: list[str]) -> list[str]:
         for budget in budgets:
             budget_seconds(budget)
-        if len(set(budgets)) != len(budgets):
-            raise ValueError("a budget stands twice")
-        return budgets
+        return each_once(budgets)
 
     @property
     def frontend_name(self) -> str:

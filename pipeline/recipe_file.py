@@ -153,7 +153,10 @@ def _told(error: ValidationError, model: type[BaseModel], prefix: str) -> list[s
             lines.append(f"unknown key {where}; {nearest(str(one['loc'][-1]), known)}")
         else:
             reason = one["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {reason}; found {one.get('input')!r}")
+            told = one.get("input")
+            # Where a key is missing the input is all that stands beside it.
+            found = "" if one["type"] == "missing" else f"; found {told!r}"
+            lines.append(f"{where}: {reason}{found}")
     return lines
 
 

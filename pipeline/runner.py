@@ -76,7 +76,7 @@ class Run:
         why = f" ({'; '.join(state.reasons)})" if state.reasons else ""
         raise UserError(
             f"Stage {state.step.title} is {state.state}{why}, and --stage starts after it.",
-            remedy=f"{self.command} --stage {state.step.number}",
+            remedy=f"{self.command} --stop-stage {(self.first or 1) - 1}",
         )
 
     def carry_out(self) -> int:

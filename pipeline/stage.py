@@ -60,7 +60,6 @@ class Step:
         inputs: the steps whose artifacts it reads, by role.
         run: does the work, in the folder that it is given.
         audio_root: where audio that the artifact leaves in place lies (stage 0 only).
-        note: something to say beside the state, for instance the size of a split.
         unknown: content is not known yet (nobody has read the corpus): never fresh.
     """
 

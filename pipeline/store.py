@@ -10,7 +10,6 @@ import platform
 import shutil
 import socket
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from pipeline.stage import Step
 STAMP = "stamp.json"
 INPUTS = "inputs.json"  # in a .partial folder: what its content was made from
 NOT_HASHED = {STAMP, AUDIO_ROOT}
+HALF = ".tmp"  # ends the name of what a kill left half written
 TOLD_VERSIONS = ("torch", "transformers", "fairseq", "numpy", "kenlm", "flashlight-text", "jiwer")
 
 
@@ -177,7 +177,7 @@ def read_stamp(folder: Path) -> Stamp | None:
 
 def hash_outputs(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of an artifact, by name relative to it."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != HALF)
     names = {p.relative_to(folder).as_posix(): p for p in files}
     return {name: file_sha256(p) for name, p in names.items() if name not in NOT_HASHED}
 
@@ -188,13 +188,19 @@ def digest(outputs: Mapping[str, str]) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write so that the old or the new file is there, never half of one."""
-    beside = path.with_name(path.name + ".tmp")
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    """Write so that the old or the new file is there, never half of one.
+
+    Several processes may write the same file at once: the last one's text stays.
+    """
+    beside = path.with_name(f"{path.name}.{os.getpid()}{HALF}")
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)  # still there only after an error
     sync(path.parent)
 
 
@@ -234,8 +240,3 @@ def _folder_hash(folder: Path) -> str:
         told.update(path.relative_to(folder).as_posix().encode())
         told.update(path.read_bytes())
     return told.hexdigest()[:16]
-
-
-def age_seconds(path: Path) -> float:
-    """Seconds since the path was last written."""
-    return time.time() - path.stat().st_mtime

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pipeline import interrupt
 from pipeline.audio import file_sha256
 from pipeline.errors import RunError
 from pipeline.stage import StepContext
@@ -132,8 +133,10 @@ class Training:
 
         A killed run goes on from its newest intact checkpoint. Batches, masks and dropout are
         functions of the update's number, so the weights come out as if nothing had happened.
+        A signal lets the update at hand end and be saved.
 
         Raises:
+            KeyboardInterrupt: after a signal, when the checkpoint is written.
             RunError: loss or gradient is NaN or infinite; names the update and its utterances.
         """
         optimizer = torch.optim.AdamW(
@@ -145,7 +148,8 @@ class Training:
         )
         first, history, sums = self._resume(ctx, optimizer)
         writer = _TensorBoard(ctx.tensorboard, first)
-        with ctx.progress(self.updates, self.what, "updates", first) as progress:
+        bar = ctx.progress(self.updates, self.what, "updates", first)
+        with interrupt.deferred(), bar as progress:
             for update in range(first, self.updates):
                 metrics = self._update(update, optimizer)
                 for name, value in metrics.items():
@@ -158,8 +162,11 @@ class Training:
                     writer.write(done, row | {"learning_rate": optimizer.param_groups[0]["lr"]})
                     ctx.log.debug("update %d %s", done, row)
                     sums = {}
-                if done % self.checkpoint_every == 0 and done < self.updates:
+                stop = interrupt.requested()
+                if stop or (done % self.checkpoint_every == 0 and done < self.updates):
                     self._save(ctx, optimizer, done, history, sums)
+                if stop:
+                    interrupt.leave()
         writer.close()
         return history
 

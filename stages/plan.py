@@ -57,7 +57,7 @@ class _Planner:
             self._units(self._quantizer())
         if "bert" in self.uses:
             self.bert = self._bert()
-        self.lm = self._lm()
+        self.targets, self.lm = self._targets_and_lm()
         for seed in recipe.finetune.seeds:
             for budget in recipe.budgets:
                 self._budget(budget, seed)
@@ -85,10 +85,10 @@ class _Planner:
         }
         hashes.save()
         self.steps.extend(self.splits.values())
-        train, dev = self.splits["train"], self.splits["dev"]
+        train = self.splits["train"]
         self.tests = [name for name in self.splits if name.startswith("test/")]
         self.budgets = {b: prepare.budget_step(b, train) for b in recipe.budgets}
-        self.text = prepare.text_step(recipe, train, dev)
+        self.text = prepare.text_step(recipe, train)
         self.steps += [*self.budgets.values(), self.text]
         self.pretraining = [
             name for name in self.splits if name.split("/")[0] in recipe.corpus.pretrain_on
@@ -139,11 +139,12 @@ class _Planner:
 
     def _bert(self) -> Step:
         settings, seed = self.recipe.bert, self.recipe.seed
+        assert self.vocabulary is not None  # front-ends with a BERT have units
         if settings.from_ is not None:
             told = _imported(settings.from_, "bert")
-            run: Any = partial(copy_model, source=settings.from_)
-            return self._add("bert", 3, "", bert_stage.VERSION, told, {}, run)
-        assert self.vocabulary is not None  # front-ends with a BERT have units
+            run: Any = partial(bert_stage.take_over, source=settings.from_)
+            inputs = {"vocabulary": self.vocabulary}
+            return self._add("bert", 3, "", bert_stage.VERSION, told, inputs, run)
         inputs = {f"units/{name}": self.units[name] for name in self.pretraining}
         inputs["vocabulary"] = self.vocabulary
         told = {**settings.signed(), "seed": seed}
@@ -151,12 +152,19 @@ class _Planner:
         run = partial(bert_stage.pretrain, settings=settings, seed=seed)
         return self._add("bert", 3, "", bert_stage.VERSION, told, inputs, run, seed=seed)
 
-    def _lm(self) -> Step:
+    def _targets_and_lm(self) -> tuple[Step, Step]:
         text, lm = self.recipe.text, self.recipe.lm
-        told = {"text": text.signed(), "lm": lm.signed()}
-        del told["lm"]["text"]  # stage 0 has made the text, whatever it was
-        run = partial(lm_stage.run, text=text, lm=lm)
-        return self._add("lm", 4, "", lm_stage.VERSION, told, {"text": self.text}, run)
+        version = lm_stage.VERSION
+        told = text.signed()
+        if text.units == "letters":
+            del told["pieces"], told["piece_type"]
+        run: Any = partial(lm_stage.make_targets, text=text)
+        targets = self._add("lm", 4, "targets", version, told, {"text": self.text}, run)
+        both = {"text": told, "lm": lm.signed()}
+        del both["lm"]["text"]  # stage 0 has made the text, whatever it was
+        run = partial(lm_stage.make_ngram, text=text, lm=lm)
+        inputs = {"text": self.text, "dev": self.splits["dev"]}
+        return targets, self._add("lm", 4, "ngram", version, both, inputs, run)
 
     def _features(self, split: str) -> dict[str, Step]:
         """What a front-end reads of a split."""
@@ -170,7 +178,8 @@ class _Planner:
         settings, frontend = recipe.finetune, recipe.frontend
         label = budget if len(recipe.finetune.seeds) == 1 else f"{budget}/seed{seed}"
         named: dict[str, Any] = {"budget": budget, "seed": seed}
-        inputs = self._features("train") | {"budget": self.budgets[budget], "lm": self.lm}
+        inputs = self._features("train") | {"budget": self.budgets[budget]}
+        inputs["targets"] = self.targets
         told = {**settings.signed(), "seed": seed, "frontend": frontend.signed()}
         del told["seeds"]
         if self.bert is not None:
@@ -222,13 +231,6 @@ def _imported(folder: Path, section: str) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise UserError(f"{section}.from: {folder} holds no model (config.json is not there).")
     return {"imported": digest(hash_outputs(folder))}
-
-
-def copy_model(ctx: StepContext, *, source: Path) -> None:
-    """Take over a model made elsewhere."""
-    import shutil
-
-    shutil.copytree(source, ctx.folder, dirs_exist_ok=True)
 
 
 def decode_dev(ctx: StepContext, *, settings: Any) -> None:

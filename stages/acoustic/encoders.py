@@ -26,6 +26,7 @@ class UnitEncoder(nn.Module):
         self.bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
         self.dim = int(config["bert"]["hidden_size"])
         self.mask_channels, self.stride = self.dim, 1
+        self.longest_frames = int(config["bert"]["max_position_embeddings"])
 
     @classmethod
     def pretrained(cls, folder: Path) -> UnitEncoder:
@@ -74,6 +75,7 @@ class FeatureEncoder(nn.Module):
         self.config = config
         self.dim = int(config["bert"]["hidden_size"])
         self.mask_channels, self.stride = int(config["channels"]), int(config["stride"])
+        self.longest_frames = self.stride * int(config["bert"]["max_position_embeddings"])
         self.project = nn.Conv1d(
             self.mask_channels,
             self.dim,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UserError
 from pipeline.recipe import FRONT_ENDS, BertSettings, FinetuneSettings, Section
 from pipeline.stage import StepContext
 
@@ -34,7 +34,7 @@ def finetune(
 ) -> None:
     """Train the acoustic model of one budget and write it in HuggingFace form.
 
-    Reads `manifest` (train), `budget`, `lm` (the targets) and what the front-end needs.
+    Reads `manifest` (train), `budget`, `targets` and what the front-end needs.
     """
     import torch
 
@@ -46,7 +46,7 @@ def finetune(
     name = str(getattr(frontend, "name"))  # noqa: B009
     module = plugins.find(FRONT_ENDS, name, "front-end")
     features = module.open_split(frontend, ctx.inputs)
-    targets = Targets.load(ctx.inputs["lm"])
+    targets = Targets.load(ctx.inputs["targets"])
     manifest = Manifest.load(ctx.inputs["manifest"])
     ids = (ctx.inputs["budget"] / "ids.txt").read_text("utf-8").split("\n")[:-1]
     transcripts = {i: manifest[i].transcript or "" for i in ids}
@@ -113,6 +113,7 @@ class Labelled:
         """
         import torch
 
+        refuse_longer(model, {name: len(self._features(name)) for name in self._labels})
         lengths, dropped = {}, []
         for name, labels in self._labels.items():
             frames = len(self._features(name))
@@ -186,6 +187,18 @@ class Labelled:
         return time_BF, channel_BD
 
 
+def refuse_longer(model: AcousticModel, frames: Mapping[str, int]) -> None:
+    """Raise UserError if an utterance has more frames than the Transformer has positions."""
+    longest = max(frames, key=lambda name: frames[name])
+    if frames[longest] > model.encoder.longest_frames:
+        raise UserError(
+            f"Utterance {longest} is too long for the acoustic model.",
+            constraint=f"at most {model.encoder.longest_frames} frames (bert.positions)",
+            found=f"{frames[longest]} frames",
+            remedy="raise bert.positions and train again, or cut the audio",
+        )
+
+
 def _stack(rows: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
     import numpy as np
 
@@ -209,7 +222,9 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str
     module = plugins.find(FRONT_ENDS, model.config.frontend["name"], "front-end")
     features = module.open_split(module.Settings(**model.config.frontend), folders)
     manifest = Manifest.load(folders["manifest"])
-    by_length = sorted((u.id for u in manifest), key=lambda i: (len(features(i)), i))
+    frames = {u.id: len(features(u.id)) for u in manifest}
+    refuse_longer(model, frames)
+    by_length = sorted(frames, key=lambda i: (frames[i], i))
     found: dict[str, NDArray[Any]] = {}
     with ctx.progress(len(by_length), "log-probabilities", "utterances") as progress:
         for start in range(0, len(by_length), 8):

@@ -1,4 +1,8 @@
-"""Stage 4 `lm`: targets, lexicon and word n-gram of one text, the same for every budget."""
+"""Stage 4: CTC targets, lexicon and word n-gram of one text, the same for every budget.
+
+Two steps: `targets` is all that fine-tuning reads, so that another n-gram trains nothing again;
+`ngram` is all that decoding reads.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.errors import UserError
 from pipeline.recipe import LmSettings, TextSettings
 from pipeline.stage import StepContext
 
@@ -14,34 +17,41 @@ VERSION = 1
 LM_FACTS = "lm.json"
 LM_TEXT = "lm_text.txt"
 LM_TEXT_FACTS = "lm_text.json"
-DEV_TEXT = "dev_text.txt"
 
 
-def run(ctx: StepContext, text: TextSettings, lm: LmSettings) -> None:
-    """Read the text of input `text`; write targets, lexicon, lm.arpa, lm.bin and lm.json.
+def make_targets(ctx: StepContext, text: TextSettings) -> None:
+    """Read the text of input `text`; write the targets, letters or word pieces."""
+    from stages.acoustic import targets
 
-    The development transcripts serve to tell the perplexity and for nothing else.
+    symbols = targets.make(ctx.folder, text, _sentences(ctx.inputs["text"] / LM_TEXT))
+    ctx.say(f"{len(symbols)} targets ({text.units}), the blank among them")
+
+
+def make_ngram(ctx: StepContext, text: TextSettings, lm: LmSettings) -> None:
+    """Read the inputs `text` and `dev`; write targets, lexicon, lm.arpa, lm.bin and lm.json.
+
+    The transcripts of dev serve to tell the perplexity and for nothing else.
 
     Raises:
-        UserError: the text is empty, or the order is one that KenLM cannot read.
         pipeline.errors.RunError: lmplz or build_binary is missing or fails.
     """
+    from pipeline.manifest import Manifest
     from stages.acoustic import lexicon, ngram, targets
 
     source = ctx.inputs["text"]
     name = json.loads((source / LM_TEXT_FACTS).read_text("utf-8"))["name"]
     sentences = _sentences(source / LM_TEXT)
-    _refuse(sentences, name, lm)
     symbols = targets.make(ctx.folder, text, sentences)
     words = [word for sentence in sentences for word in sentence.split()]
     vocabulary = lexicon.write_lexicon(ctx.folder, words, symbols)
+    dev_text = [u.transcript for u in Manifest.load(ctx.inputs["dev"]) if u.transcript]
     fallback = ngram.build(source / LM_TEXT, ctx.folder, ctx.scratch, lm.order, lm.prune)
     if fallback:
         ctx.say(
             "lm: the text is too small or too regular to estimate discounts; lmplz used "
             "--discount_fallback"
         )
-    dev = ngram.perplexity(ctx.folder / ngram.BINARY, _sentences(source / DEV_TEXT))
+    dev = ngram.perplexity(ctx.folder / ngram.BINARY, dev_text)
     facts = {
         "lm_text": name,
         "order": lm.order,
@@ -61,23 +71,3 @@ def run(ctx: StepContext, text: TextSettings, lm: LmSettings) -> None:
 
 def _sentences(path: Path) -> list[str]:
     return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-
-
-def _refuse(sentences: list[str], name: str, lm: LmSettings) -> None:
-    if not sentences:
-        raise UserError(
-            "The text for the language model is empty.",
-            constraint="at least one sentence after normalisation (text.alphabet)",
-            found=f"none in {name}",
-            remedy="give a text in lm.text, or training transcripts",
-        )
-    if lm.order < 2:
-        raise UserError(
-            "lm.order is too small.", constraint="2 or more: KenLM reads no unigram", found="1"
-        )
-    if lm.prune and len(lm.prune) > lm.order:
-        raise UserError(
-            "lm.prune is too long.",
-            constraint=f"at most one count for each of {lm.order} orders",
-            found=f"{len(lm.prune)} counts",
-        )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import audio
 from pipeline.audio import BadAudio
-from pipeline.errors import RunError, UserError
+from pipeline.errors import UserError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import LmSettings, Recipe
 from pipeline.stage import Step, StepContext
@@ -28,19 +28,21 @@ SHORTEST_SECONDS = 0.1  # some frames beyond the receptive field of any front-en
 def split_step(recipe: Recipe, split: str, sources: Sequence[Source], hashes: FileHashes) -> Step:
     """The step that makes the manifest of one split. Its content, not its path, is signed."""
     told = content(sources, hashes)
+    transcribed = not split.startswith("unlabelled")
+    alphabet = recipe.text.alphabet if transcribed else None
     return Step(
         stage=STAGE,
         number=NUMBER,
         label=split,
         version=VERSION,
-        settings={"split": split, "content": told, "alphabet": recipe.text.alphabet},
+        settings={"split": split, "content": told, "alphabet": alphabet},
         inputs={},
         run=partial(
             write_split,
             corpus=corpus_module(recipe.corpus),
             sources=sources,
             alphabet=recipe.text.alphabet,
-            transcribed=not split.startswith("unlabelled"),
+            transcribed=transcribed,
         ),
         audio_root=sources[0].root,
         unknown=told is None,
@@ -61,7 +63,7 @@ def budget_step(budget: str, train: Step) -> Step:
     )
 
 
-def text_step(recipe: Recipe, train: Step, dev: Step) -> Step:
+def text_step(recipe: Recipe, train: Step) -> Step:
     """The step that collects the text of the language model."""
     sentences, name = _own_text(recipe)
     told = None
@@ -73,7 +75,7 @@ def text_step(recipe: Recipe, train: Step, dev: Step) -> Step:
         label="text",
         version=VERSION,
         settings={"text": name, "sentences": told, "alphabet": recipe.text.alphabet},
-        inputs={"dev": dev} if sentences is not None else {"train": train, "dev": dev},
+        inputs={} if sentences is not None else {"train": train},
         run=partial(write_text, sentences=sentences, name=name, alphabet=recipe.text.alphabet),
     )
 
@@ -244,7 +246,7 @@ def write_budget(ctx: StepContext, *, budget: str) -> None:
 
 
 def write_text(ctx: StepContext, *, sentences: list[str] | None, name: str, alphabet: str) -> None:
-    """Write the normalised LM text and dev's transcripts (for perplexity alone)."""
+    """Write the normalised LM text and what it is."""
     from stages.prepare.text import normalise
 
     if sentences is None:
@@ -252,10 +254,12 @@ def write_text(ctx: StepContext, *, sentences: list[str] | None, name: str, alph
         sentences = [u.transcript for u in train if u.transcript is not None]
     kept = [text for text in (normalise(s, alphabet)[0] for s in sentences) if text]
     if not kept:
-        raise RunError(f"The text of the language model ({name}) is empty.")
-    dev = [u.transcript for u in Manifest.load(ctx.inputs["dev"]) if u.transcript is not None]
-    for file, lines in (("lm_text.txt", kept), ("dev_text.txt", dev)):
-        (ctx.folder / file).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        raise UserError(
+            f"The text of the language model ({name}) is empty.",
+            constraint="at least one sentence with letters of text.alphabet",
+            remedy="give a text in lm.text, or training transcripts",
+        )
+    (ctx.folder / "lm_text.txt").write_text("".join(f"{line}\n" for line in kept), "utf-8")
     facts = {"name": name, "sentences": len(kept), "words": sum(len(s.split()) for s in kept)}
     (ctx.folder / "lm_text.json").write_text(json.dumps(facts, indent=1), "utf-8")
     ctx.say(f"language model text: {facts['words']} words, {len(kept)} sentences ({name})")

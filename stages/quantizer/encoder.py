@@ -12,30 +12,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Layer = tuple[int, int, int]  # (channels, kernel, stride)
-
-
-def hop(layers: Sequence[Layer]) -> int:
-    """Samples from one frame to the next: the product of the strides."""
-    return math.prod(stride for _, _, stride in layers)
-
-
-def receptive_field(layers: Sequence[Layer]) -> int:
-    """Samples that one frame sees (465 for the paper's layers)."""
-    field, step = 1, 1
-    for _, kernel, stride in layers:
-        field += (kernel - 1) * step
-        step *= stride
-    return field
-
-
-def frames(layers: Sequence[Layer], samples: int) -> int:
-    """Frames that `samples` samples give; 0 where there are fewer than the receptive field."""
-    for _, kernel, stride in layers:
-        samples = (samples - kernel) // stride + 1
-        if samples <= 0:
-            return 0
-    return samples
+from stages.quantizer.geometry import Layer
 
 
 class TimeGroupNorm(nn.GroupNorm):

@@ -6,7 +6,6 @@ Shapes: B utterances, S samples, F frames, D features, G groups.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from stages.quantizer import encoder
+from stages.quantizer import encoder, geometry
 from stages.quantizer.codebook import GumbelCodebook, KmeansCodebook, code_vectors
-from stages.quantizer.encoder import Layer
+from stages.quantizer.geometry import Layer
 
 PAPER_ENCODER: list[Layer] = [(512, 10, 5), (512, 8, 4), *[(512, 4, 2)] * 3, *[(512, 1, 1)] * 3]
 PAPER_AGGREGATOR: list[Layer] = [(512, kernel, 1) for kernel in range(2, 14)]
@@ -96,25 +95,25 @@ class QuantizerConfig(PretrainedConfig):
     @property
     def hop(self) -> int:
         """Samples from frame to frame."""
-        return encoder.hop(self.layers)
+        return geometry.hop(self.layers)
 
     @property
     def receptive_field(self) -> int:
         """Samples that one frame sees."""
-        return encoder.receptive_field(self.layers)
+        return geometry.receptive_field(self.layers)
 
     @property
     def prediction_offset(self) -> int:
         """Frames until one shares no sample with the present one (fairseq's `offset auto`)."""
-        return math.ceil(self.receptive_field / self.hop)
+        return geometry.prediction_offset(self.layers)
 
     def frames(self, samples: int) -> int:
         """Frames of an utterance of `samples` samples; may be 0."""
-        return encoder.frames(self.layers, samples)
+        return geometry.frames(self.layers, samples)
 
     def samples(self, frames: int) -> int:
         """The fewest samples that give `frames` frames (1 or more)."""
-        return self.receptive_field + (frames - 1) * self.hop
+        return geometry.samples_of(self.layers, frames)
 
 
 def build_encoder(config: QuantizerConfig) -> encoder.Encoder:

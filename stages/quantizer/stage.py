@@ -30,7 +30,7 @@ def run(
     """Make the artifact from the speech of the inputs named by `manifests_roles`.
 
     Raises:
-        UserError: settings that exclude each other, or `quantizer.from` is no quantizer.
+        UserError: `quantizer.from` is no quantizer.
         RunError: the training failed.
     """
     from pipeline.manifest import Manifest

@@ -23,7 +23,6 @@ def test_it_is_sorted_and_comes_back_from_disk(tmp_path: Path) -> None:
     assert [u.id for u in back] == ["a", "b"]
     assert back.utterances == made.utterances
     assert (len(back), back.seconds, back["b"].transcript) == (2, 0.2, "wörter")
-    assert [u.id for u in back.subset(["b"])] == ["b"]
 
 
 def test_the_order_of_the_utterances_changes_no_byte(tmp_path: Path) -> None:

@@ -40,7 +40,10 @@ def unlabelled_sources(
     for number, name in enumerate(settings.unlabelled):
         plain = read_tsv(settings.root / name)
         for split, sources in splits.items():
-            if split != "train" and not settings.allow_shared_speakers:
+            if split == "train":
+                continue
+            refuse_shared_files(f"unlabelled list {name}", plain, split, sources)
+            if not settings.allow_shared_speakers:
                 _refuse_same_folders_speakers(name, plain, split, sources)
         found[f"unlabelled/{number}"] = prefixed = [_unlabelled(s, name, settings) for s in plain]
         for source in prefixed:

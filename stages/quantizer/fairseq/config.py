@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.errors import UserError
 from pipeline.recipe import QuantizerSettings
+from stages.quantizer import geometry
 from stages.quantizer.fairseq.model import NAME as MODEL
 from stages.quantizer.fairseq.model import VqasrWav2VecConfig, quantizer_config
 from stages.quantizer.fairseq.task import LOGGED
@@ -26,38 +26,7 @@ def model_config(settings: QuantizerSettings) -> QuantizerConfig:
 
 def shortest_samples(settings: QuantizerSettings) -> int:
     """The samples of the shortest crop on which every step predicts something."""
-    config = model_config(settings)
-    return config.samples(config.prediction_offset + settings.prediction_steps)
-
-
-def settings_agree(settings: QuantizerSettings) -> None:
-    """Raise UserError where two settings exclude each other."""
-    if settings.crop_samples > settings.batch_samples:
-        raise UserError(
-            "quantizer.crop_samples must fit into a batch.",
-            constraint=f"at most batch_samples, {settings.batch_samples}",
-            found=str(settings.crop_samples),
-        )
-    if settings.final_learning_rate >= settings.learning_rate:
-        raise UserError(
-            "quantizer.final_learning_rate must be below the learning rate.",
-            constraint=f"less than {settings.learning_rate}",
-            found=str(settings.final_learning_rate),
-        )
-    shortest = shortest_samples(settings)
-    if settings.crop_samples < shortest:
-        raise UserError(
-            "quantizer.crop_samples is too short to predict anything.",
-            constraint=f"at least {shortest}: the receptive field and the frames predicted",
-            found=str(settings.crop_samples),
-            remedy="raise crop_samples, or lower prediction_steps",
-        )
-    if settings.negatives + settings.cross_sample_negatives == 0:
-        raise UserError(
-            "quantizer: there is nothing to tell the true frame from.",
-            constraint="negatives or cross_sample_negatives of 1 or more",
-            found="both are 0",
-        )
+    return geometry.shortest_crop(settings.encoder_layers, settings.prediction_steps)
 
 
 def temperatures(settings: QuantizerSettings) -> tuple[float, float, float]:

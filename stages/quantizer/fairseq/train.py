@@ -21,7 +21,6 @@ from stages.quantizer.fairseq.checkpoints import keep_apart, newest_intact
 from stages.quantizer.fairseq.config import (
     fairseq_config,
     model_config,
-    settings_agree,
     shortest_samples,
 )
 from stages.quantizer.fairseq.crops import Crops
@@ -66,10 +65,8 @@ def train(
         on_update: called after every update with its figures.
 
     Raises:
-        UserError: the settings contradict each other.
         RunError: no speech is long enough, or the loss is not finite.
     """
-    settings_agree(settings)
     crops = Crops(
         speech,
         seed=seed,

@@ -25,9 +25,9 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, folder = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("lm")
     (source / "lm_text.txt").write_text("\n".join(LINES) + "\n")
     (source / "lm_text.json").write_text('{"name": "toy", "sentences": 6}')
-    (source / "dev_text.txt").write_text("")
-    ctx = StepContext(folder, {"text": source}, "cpu", folder)
-    lm_stage.run(ctx, TextSettings(), LmSettings(order=2))
+    Manifest([], source).write()
+    ctx = StepContext(folder, {"text": source, "dev": source}, "cpu", folder)
+    lm_stage.make_ngram(ctx, TextSettings(), LmSettings(order=2))
     return folder
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from pipeline import audio
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UserError
 from pipeline.manifest import Manifest, Utterance
-from pipeline.recipe import BertSettings, FinetuneSettings, LmSettings, TextSettings
+from pipeline.recipe import BertSettings, FinetuneSettings, TextSettings
 from pipeline.stage import StepContext
 from stages.acoustic import finetune, lm_stage
 from stages.acoustic.encoders import FeatureEncoder
@@ -43,8 +43,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text, folder = tmp_path_factory.mktemp("text"), tmp_path_factory.mktemp("lm")
     (text / "lm_text.txt").write_text("".join(f"{t}\n" for t in TRANSCRIPTS.values()))
     (text / "lm_text.json").write_text('{"name": "toy"}')
-    (text / "dev_text.txt").write_text("")
-    lm_stage.run(StepContext(folder, {"text": text}, "cpu", folder), TextSettings(), LmSettings())
+    lm_stage.make_targets(StepContext(folder, {"text": text}, "cpu", folder), TextSettings())
     return folder
 
 
@@ -151,7 +150,7 @@ def inputs(tmp_path: Path, lm: Path) -> dict[str, Path]:
     budget = tmp_path / "budget"
     budget.mkdir()
     (budget / "ids.txt").write_text("a\nb\nd\ne\n")
-    return {"manifest": folder, "budget": budget, "lm": lm}
+    return {"manifest": folder, "budget": budget, "targets": lm}
 
 
 def train(ctx: StepContext, settings: FinetuneSettings = SETTINGS, seed: int = 1) -> None:
@@ -224,3 +223,9 @@ def test_training_brings_the_loss_down(context: MakeContext, inputs: dict[str, P
     history = json.loads((ctx.folder / "training.json").read_text())["history"]
     assert [row["update"] for row in history] == [25, 50]
     assert history[1]["loss"] < 0.8 * history[0]["loss"]
+
+
+def test_an_utterance_longer_than_the_positions_is_named(lm: Path, context: MakeContext) -> None:
+    made = labelled(lm, {"a": 40, "b": 100_000}, {"a": "go", "b": "see"})
+    with pytest.raises(UserError, match=r"(?s)Utterance b is too long.*bert\.positions.*100000"):
+        made.usable(context("model"), model())

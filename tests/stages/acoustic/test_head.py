@@ -1,9 +1,13 @@
-"""The convolution under the CTC layer."""
+"""The convolution under the CTC layer, and the BERT under both."""
 
 from __future__ import annotations
 
-import torch
+from pathlib import Path
 
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+from stages.acoustic.encoders import UnitEncoder
 from stages.acoustic.model import AcousticConfig, AcousticModel, Head
 
 ENCODER = {
@@ -46,3 +50,14 @@ def test_padding_changes_nothing_through_a_head() -> None:
     padded_BF = torch.cat([tokens_BF, torch.randint(3, 20, (1, 9))], dim=1)
     beside = acoustic(padded_BF, torch.tensor([12]))[:, :12]
     torch.testing.assert_close(alone, beside, atol=1e-5, rtol=1e-5)
+
+
+def test_the_pretrained_weights_are_those_of_stage_3(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained = BertForMaskedLM(BertConfig(**ENCODER["bert"])).eval()
+    trained.save_pretrained(tmp_path)
+    encoder = UnitEncoder.pretrained(tmp_path).eval()
+    tokens_BF = torch.randint(3, 20, (2, 9))
+    attended_BF = torch.ones(2, 9, dtype=torch.bool)
+    expected = trained.bert(tokens_BF).last_hidden_state
+    torch.testing.assert_close(encoder(tokens_BF, attended_BF), expected)

@@ -41,7 +41,7 @@ def test_each_score_is_told_with_its_budget_seed_and_test_set(
         ("all", 5.5, 1, "test"),
     ]
     assert {(t.recipe, t.frontend, t.fold) for t in told} == {("tiny", "unit_bert", None)}
-    lm = next(s for s in steps if s.stage == "lm")
+    lm = next(s for s in steps if s.title == "4 lm ngram")
     assert {t.lm for t in told} == {store.path(lm)}
     scores = [s for s in steps if s.stage == "score"]
     assert [t.scores for t in told] == [store.path(s) for s in scores]

@@ -45,7 +45,7 @@ def test_default_splits_share_no_speaker_and_no_voice_variant() -> None:
     made = splits(Settings())
     variants = [{Voice.parse(s.parameters["voice"]).variant for s in made[split]} for split in made]
     speakers = [{s.speaker for s in made[split]} for split in made]
-    assert [len(s) for s in speakers] == [14, 3, 5]
+    assert [len(s) for s in speakers] == [47, 3, 5]
     for sets in (variants, speakers):
         assert len(set().union(*sets)) == sum(map(len, sets))
 

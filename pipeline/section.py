@@ -1,0 +1,45 @@
+"""What every section of a recipe is: typed, frozen, unknown keys refused."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+# A field marked so changes no result: it stays out of every signature.
+NO_RESULT: dict[str, Any] = {"signature": False}
+
+
+T = TypeVar("T")
+Precision = Literal["auto", "fp32", "bf16"]
+PRECISION = "auto: bf16 where the processor multiplies in it, else fp32"
+
+
+def each_once(values: list[T]) -> list[T]:
+    """`values`, unless one of them stands twice (ValueError)."""
+    twice = [v for n, v in enumerate(values) if v in values[:n]]
+    if twice:
+        raise ValueError(f"{twice[0]} stands twice")
+    return values
+
+
+class Section(BaseModel):
+    """A part of a recipe. Unknown keys are refused; values do not change once read."""
+
+    # Defaults are checked too: one may not agree with what the recipe sets beside it.
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        validate_default=True,
+    )
+
+    def signed(self) -> dict[str, Any]:
+        """The values that results depend on, as JSON types."""
+        values = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and extra.get("signature") is False:
+                values.pop(name)
+        return values
