@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from pipeline import interrupt
 from pipeline.console import say
 from pipeline.errors import UserError, VqasrError, nearest
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 INSIST_SECONDS = 3.0
+DEFERRED_SECONDS = 20.0  # for the update and the checkpoint of a training that was interrupted
 EXP = click.option(
     "--exp", type=click.Path(path_type=Path), default=Path("exp"), help="Folder of all results."
 )
@@ -63,6 +64,7 @@ def run(
     dry_run: bool,
 ) -> None:
     """Run all stages of RECIPE that are not done."""
+    from pipeline.folders import check_writable, make
     from pipeline.runner import Run
     from pipeline.store import Store
     from stages.plan import published
@@ -72,6 +74,7 @@ def run(
     last = _stage_number(stop_stage) if stop_stage else 7
     if first is not None and first > last:
         raise UserError(f"--stage {stage} comes after --stop-stage {stop_stage}.")
+    check_writable(exp)
     steps = _plan(recipe, exp, "verify" if verify else "look")
     words = ["vqasr", "run", str(recipe_path)]
     for change in changes:
@@ -94,6 +97,7 @@ def run(
         _tell_pending(job, pending)
         return
     if pending:
+        make(exp / "store")
         job = _on_device(job, recipe)
         say(f"{recipe.name}: {len(pending)} of {len(steps)} steps to run, on {job.device}")
         job.carry_out()
@@ -145,20 +149,19 @@ def _results(recipe: Recipe, job: Run) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(recipe_path: Path, changes: tuple[str, ...], exp: Path, as_json: bool) -> None:
     """Say of every step whether it is done, and why not."""
+    from pipeline.folders import check_readable
     from pipeline.freshness import examine
     from pipeline.store import Store
     from stages import STAGES
 
     recipe = _load(recipe_path, changes)
+    check_readable(exp)
     steps = _plan(recipe, exp, "trust")
     states = examine(steps, Store(exp / "store"), exp / recipe.name)
     used = {s.number for s in steps}
     rows = [_row(s) for s in states]
-    rows += [
-        {"number": n, "name": name, "state": "not used"}
-        for n, name in enumerate(STAGES)
-        if n not in used
-    ]
+    why = f"front-end {recipe.frontend_name} does not read it"
+    rows += [_unused_row(n, name, why) for n, name in enumerate(STAGES) if n not in used]
     rows.sort(key=lambda row: row["number"])
     if as_json:
         click.echo(json.dumps(rows, indent=1))
@@ -166,8 +169,7 @@ def status(recipe_path: Path, changes: tuple[str, ...], exp: Path, as_json: bool
     from tabulate import tabulate
 
     shown = [
-        [r["number"], r["name"], r.get("label", ""), r["state"], r.get("seconds"), _remark(r)]
-        for r in rows
+        [r["number"], r["name"], r["label"], r["state"], r["seconds"], _remark(r)] for r in rows
     ]
     click.echo(tabulate(shown, ["", "stage", "step", "state", "seconds", "why"], "simple"))
 
@@ -181,6 +183,7 @@ def _row(state: StepState) -> dict[str, Any]:
         "budget": step.budget,
         "seed": step.seed,
         "state": state.state,
+        "reason": "; ".join(state.reasons),
         "reasons": state.reasons,
         "notes": state.notes,
         "seconds": stamp.seconds if stamp else None,
@@ -188,8 +191,15 @@ def _row(state: StepState) -> dict[str, Any]:
     }
 
 
+def _unused_row(number: int, name: str, why: str) -> dict[str, Any]:
+    """Of a stage that the recipe's front-end does without: the same keys, None where none is."""
+    empty = dict.fromkeys(("label", "budget", "seed", "seconds", "path"))
+    state = {"state": "not used", "reason": why, "reasons": [why], "notes": []}
+    return {"number": number, "name": name, **empty, **state}
+
+
 def _remark(row: dict[str, Any]) -> str:
-    told = [*row.get("reasons", []), *row.get("notes", [])]
+    told = [*row["reasons"], *row["notes"]]
     more = f" (and {len(told) - 3} more)" if len(told) > 3 else ""
     return "; ".join(told[:3]) + more
 
@@ -203,23 +213,14 @@ def _remark(row: dict[str, Any]) -> str:
 def compare(recipes: tuple[str, ...], exp: Path, form: Any) -> None:
     """Show WER by budget and system of the RECIPES, which have run before.
 
-    A recipe is named by its file or its name; a results.json is taken as it is.
+    A recipe is named by its file or by its folder in EXP; a results.json is taken as it is.
     """
+    from pipeline import comparison
+    from pipeline.folders import check_readable
     from stages.acoustic import results
 
-    rows: list[dict[str, Any]] = []
-    for recipe in recipes:
-        path = Path(recipe)
-        if path.suffix != ".json":
-            path = exp / path.stem / "results.json"
-        try:
-            rows += json.loads(path.read_text("utf-8"))
-        except FileNotFoundError as error:
-            there = ", ".join(sorted(p.parent.name for p in exp.glob("*/results.json"))) or "none"
-            raise UserError(
-                f"{recipe} has no results ({path} is not there).",
-                remedy=f"vqasr run {recipe}; there are results of: {there}",
-            ) from error
+    check_readable(exp)
+    rows = [row for named in recipes for row in comparison.read(named, exp)]
     click.echo(results.format_table(results.compare([rows]), form))
 
 
@@ -233,27 +234,33 @@ def check() -> None:
 
 @cli.command()
 @EXP
+@click.option("--partial", is_flag=True, help="Delete the work of interrupted runs as well.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-def prune(exp: Path, yes: bool) -> None:
+def prune(exp: Path, partial: bool, yes: bool) -> None:
     """Delete the artifacts that no recipe of EXP points to; they are listed first."""
-    kept = {p.resolve() for p in exp.glob("*/[0-9]-*") if p.is_symlink()}
-    unused = sorted(
-        p
-        for p in (exp / "store").glob("*-*")
-        if p.is_dir() and p.resolve() not in kept and p.suffix in ("", ".old")
-    )
-    if not unused:
+    from pipeline.folders import check_readable
+    from pipeline.prune import delete, interrupted, size_bytes, unused
+
+    check_readable(exp)
+    half = interrupted(exp)
+    if half and not partial:
+        size = sum(map(size_bytes, half)) / 1e6
+        click.echo(f"{size:.1f} MB of interrupted work stay, to go on from; --partial lists them")
+    chosen = [(path, "") for path in unused(exp)]
+    chosen += [(path, "  (interrupted work)") for path in half if partial]
+    if not chosen:
         click.echo("Nothing to prune: every artifact belongs to a recipe.")
         return
     total = 0
-    for path in unused:
-        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-        total += size
-        click.echo(f"{size / 1e6:9.1f} MB  {path}")
-    click.echo(f"{len(unused)} artifacts, {total / 1e6:.1f} MB")
+    for path, what in chosen:
+        size_of = size_bytes(path)
+        total += size_of
+        click.echo(f"{size_of / 1e6:9.1f} MB  {path}{what}")
+    click.echo(f"{len(chosen)} artifacts, {total / 1e6:.1f} MB")
     if yes or click.confirm("Delete them?"):
-        for path in unused:
-            shutil.rmtree(path)
+        for path, _ in chosen:
+            if not delete(path):
+                click.echo(f"{path} stays: a run is at work in it")
         click.echo("deleted")
 
 
@@ -280,10 +287,17 @@ def _stage_number(text: str) -> int:
     raise UserError(f"There is no stage '{text}'; {nearest(text, STAGES)}, or 0 to 7")
 
 
-def _on_signal(number: int, _frame: object) -> NoReturn:
+def _on_signal(number: int, _frame: object) -> None:
+    """Raise KeyboardInterrupt; a training at work is asked first to save what it has."""
+    name = signal.Signals(number).name
+    if number != signal.SIGALRM and not interrupt.requested() and interrupt.ask(name):
+        signal.setitimer(signal.ITIMER_REAL, DEFERRED_SECONDS, INSIST_SECONDS)
+        return
+    if number != signal.SIGALRM and interrupt.requested():
+        return  # it has been asked, and the timer runs
     # An exception that falls into a C callback or a destructor is lost: ask again until heard.
     signal.setitimer(signal.ITIMER_REAL, INSIST_SECONDS, INSIST_SECONDS)
-    raise KeyboardInterrupt(signal.Signals(number).name)
+    raise KeyboardInterrupt(name)
 
 
 def main() -> NoReturn:
@@ -301,6 +315,10 @@ def main() -> NoReturn:
     except VqasrError as error:
         click.echo(f"vqasr: {error.text()}", err=True)
         sys.exit(error.exit_status)
+    except OSError as error:  # a full disk, say: nothing that a traceback would explain
+        where = f": {error.filename}" if error.filename else ""
+        click.echo(f"vqasr: {error.strerror or error}{where}", err=True)
+        sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         signal.setitimer(signal.ITIMER_REAL, 0)
         click.echo("vqasr: interrupted; the same command goes on", err=True)

@@ -24,6 +24,7 @@ from pipeline.manifest import AUDIO_ROOT
 from pipeline.stage import Step
 
 STAMP = "stamp.json"
+PARTIAL = ".partial"
 INPUTS = "inputs.json"  # in a .partial folder: what its content was made from
 NOT_HASHED = {STAMP, AUDIO_ROOT}
 HALF = ".tmp"  # ends the name of what a kill left half written
@@ -65,7 +66,7 @@ class Store:
         return self.root / step.artifact_name
 
     def partial(self, step: Step) -> Path:
-        return self.root / f"{step.artifact_name}.partial"
+        return self.root / f"{step.artifact_name}{PARTIAL}"
 
     def stamp(self, step: Step) -> Stamp | None:
         """The stamp of a finished artifact, None where there is none."""
@@ -94,6 +95,22 @@ class Store:
             yield
         finally:
             owner_path.unlink(missing_ok=True)
+            lock.release()
+
+    @contextmanager
+    def locked_if_free(self, artifact_name: str) -> Iterator[bool]:
+        """Hold an artifact's lock if nobody does, without waiting; whether it is held."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.root / f"{artifact_name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
             lock.release()
 
     def open_partial(self, step: Step, inputs: Mapping[str, str]) -> tuple[Path, bool]:

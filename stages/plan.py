@@ -209,7 +209,7 @@ class _Planner:
             version,
             decode.signed(),
             inputs,
-            partial(decode_dev, settings=decode),
+            partial(decode_stage.decode_dev, settings=decode),
             **named,
         )
         for test in self.tests:
@@ -217,7 +217,7 @@ class _Planner:
             # The weights come from dev; the grid they were searched in matters no more.
             told = {k: decode.signed()[k] for k in ("decoders", "beam", "beam_threshold")}
             name = f"{test.removeprefix('test/')}/{label}"
-            run = partial(decode_test, settings=decode)
+            run = partial(decode_stage.decode_test, settings=decode)
             hypotheses = self._add("decode", 6, name, version, told, inputs, run, **named)
             run = partial(score_stage.run, settings=score)
             told, inputs = score.signed(), {"hypotheses": hypotheses}
@@ -231,20 +231,3 @@ def _imported(folder: Path, section: str) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise UserError(f"{section}.from: {folder} holds no model (config.json is not there).")
     return {"imported": digest(hash_outputs(folder))}
-
-
-def decode_dev(ctx: StepContext, *, settings: Any) -> None:
-    """Stage 6 on dev: log-probabilities, then the search for decoder weights."""
-    from pipeline.manifest import Manifest
-
-    log_probs = finetune_stage.compute_log_probs(ctx, ctx.inputs)
-    decode_stage.run_dev(ctx, settings, log_probs, Manifest.load(ctx.inputs["manifest"]))
-
-
-def decode_test(ctx: StepContext, *, settings: Any) -> None:
-    """Stage 6 on a test set, with the weights found on dev."""
-    from pipeline.manifest import Manifest
-
-    log_probs = finetune_stage.compute_log_probs(ctx, ctx.inputs)
-    manifest = Manifest.load(ctx.inputs["manifest"])
-    decode_stage.run_test(ctx, settings, log_probs, manifest, ctx.inputs["tuned"])

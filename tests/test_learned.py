@@ -22,7 +22,8 @@ from pipeline.recipe_file import load
 from pipeline.stage import Step, StepContext
 from pipeline.store import Store
 from stages.acoustic import decode_stage, decoding, finetune, scoring
-from stages.plan import decode_dev, decode_test, plan
+from stages.acoustic.decode_stage import decode_dev, decode_test
+from stages.plan import plan
 from stages.prepare.sources import FileHashes
 
 RECIPE = {

@@ -8,7 +8,7 @@ weights.json; the dev step also keeps its log-probabilities.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,48 @@ VERSION = 1
 WEIGHTS = "weights.json"
 
 
+def decode_dev(ctx: StepContext, *, settings: DecodeSettings) -> None:
+    """Stage 6 on dev: log-probabilities, then the search for decoder weights."""
+    from pipeline.manifest import Manifest
+    from stages.acoustic.finetune import compute_log_probs
+
+    log_probs = cached_log_probs(ctx, lambda: compute_log_probs(ctx, ctx.inputs))
+    run_dev(ctx, settings, log_probs, Manifest.load(ctx.inputs["manifest"]))
+
+
+def decode_test(ctx: StepContext, *, settings: DecodeSettings) -> None:
+    """Stage 6 on a test set, with the weights found on dev."""
+    from pipeline.manifest import Manifest
+    from stages.acoustic.finetune import compute_log_probs
+
+    log_probs = cached_log_probs(ctx, lambda: compute_log_probs(ctx, ctx.inputs))
+    run_test(ctx, settings, log_probs, Manifest.load(ctx.inputs["manifest"]))
+
+
+def cached_log_probs(
+    ctx: StepContext, compute: Callable[[], LogProbs]
+) -> dict[str, NDArray[np.float32]]:
+    """The step's log-probabilities by utterance: those of a killed run, else what is computed.
+
+    The step's folder belongs to one set of inputs, so what lies there is what would be computed.
+
+    Raises:
+        RunError: NaN among what was computed.
+    """
+    from safetensors import SafetensorError
+
+    from stages.acoustic import decoding
+
+    cache = ctx.folder / decoding.LOG_PROBS
+    if cache.is_file():
+        try:
+            return decoding.read_log_probs(cache)
+        except SafetensorError as error:
+            ctx.say(f"{cache.name} of an earlier run is damaged ({error}); computed again")
+    decoding.write_log_probs(cache, compute())
+    return decoding.read_log_probs(cache)
+
+
 def run_dev(
     ctx: StepContext, settings: DecodeSettings, log_probs: LogProbs, manifest: Manifest
 ) -> None:
@@ -42,13 +84,12 @@ def run_dev(
 
     references = scoring.check_references({u.id: u.transcript for u in manifest})
     decoding.check_matches(log_probs, manifest)
-    cache = ctx.folder / decoding.LOG_PROBS
-    decoding.write_log_probs(cache, log_probs)
-    arrays = decoding.read_log_probs(cache)
+    arrays = cached_log_probs(ctx, lambda: log_probs)
     told: dict[str, Any] = {}
     for name in settings.decoders:
         decoder = decoding.build(name, ctx.inputs["lm"], settings)
         points = tuning.grid(settings) if decoder.tunable else [(0.0, 0.0)]
+        cache = ctx.folder / decoding.LOG_PROBS
         job = tuning.Job(name, ctx.inputs["lm"], settings, cache, references, points)
         with ctx.progress(len(points), f"tune {name}", "trials") as progress:
             trials = tuning.tune(job, progress.update)
@@ -82,9 +123,7 @@ def run_test(
     from stages.acoustic import decoding
 
     decoding.check_matches(log_probs, manifest)
-    cache = ctx.folder / decoding.LOG_PROBS
-    decoding.write_log_probs(cache, log_probs)
-    arrays = decoding.read_log_probs(cache)
+    arrays = cached_log_probs(ctx, lambda: log_probs)
     facts = json.loads(((tuned or ctx.inputs["tuned"]) / WEIGHTS).read_text("utf-8"))
     for name in settings.decoders:
         weights = facts["decoders"].get(name)

@@ -14,6 +14,7 @@ and, only where the default does not do,
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,20 +73,39 @@ def read_tsv(path: Path) -> list[Source]:
     """The sources of a TSV with the columns utt_id, speaker, path, transcript.
 
     Paths are relative to the TSV's folder and may not leave it. An empty transcript is None.
+    Blank lines are skipped.
 
     Raises:
         UserError: no such file, not UTF-8, columns missing, an id twice, or a path that is
             absolute or leaves the folder; with the line's number.
     """
+    # Not text.splitlines(): a transcript may hold U+2028, U+0085 and other ends of line.
+    lines = io.StringIO(_text(path), newline=None)
+    rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     try:
-        text = path.read_text("utf-8-sig")
+        return _sources(rows, path)
+    except csv.Error as error:
+        raise UserError(f"{path}, line {rows.reader.line_num}: {error}.") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(
             f"No such corpus list: {path}", remedy="check corpus.root and the file's name"
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 (byte {error.start}).") from error
-    rows = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    except (OSError, ValueError) as error:  # a folder, no permission, a NUL in its name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"The corpus list {str(path)!r} cannot be read: {reason}.",
+            remedy="check corpus.root and the file's name",
+        ) from error
+
+
+def _sources(rows: csv.DictReader[str], path: Path) -> list[Source]:
     missing = [c for c in COLUMNS if c not in (rows.fieldnames or ())]
     if missing:
         raise UserError(
@@ -94,8 +114,8 @@ def read_tsv(path: Path) -> list[Source]:
             found=f"{', '.join(rows.fieldnames or ['nothing'])}",
         )
     sources, seen = [], set[str]()
-    for number, row in enumerate(rows, start=2):
-        where = f"{path}, line {number}"
+    for row in rows:
+        where = f"{path}, line {rows.line_num}"
         if any(row[c] is None for c in COLUMNS) or not row["utt_id"] or not row["path"]:
             raise UserError(f"{where}: utt_id and path must not be empty, in four columns.")
         if row["utt_id"] in seen:
@@ -110,7 +130,10 @@ def read_tsv(path: Path) -> list[Source]:
 
 
 def _refuse_outside(folder: Path, path: str, where: str) -> None:
-    there = (folder / path).resolve()
+    try:
+        there = (folder / path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        raise UserError(f"{where}: {path!r} cannot be a path: {error}.") from error
     if Path(path).is_absolute() or not there.is_relative_to(folder.resolve()):
         raise UserError(
             f"{where}: the path leaves the corpus' folder.",

@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from pipeline import plugins
 from pipeline.audio import file_sha256
+from pipeline.console import Progress
 from pipeline.errors import UserError
+from pipeline.folders import make
 from pipeline.recipe import CORPORA, CorpusSettings
 from pipeline.store import write_atomically
 from stages.prepare.corpus import Source
+
+SAVE_EVERY = 300  # files hashed: so much is lost at most when a run is killed
+SHOWN_FROM = 200  # files to hash, above which there is a progress bar
+
+Entry = list[str | int]  # size in bytes, time in ns, SHA-256
 
 
 def corpus_module(settings: CorpusSettings) -> ModuleType:
@@ -55,34 +62,69 @@ class FileHashes:
 
     def __init__(self, cache: Path, mode: str) -> None:
         self._path, self._mode = cache, mode
-        try:
-            self._known: dict[str, list[str | int]] = json.loads(cache.read_text("utf-8"))
-        except (FileNotFoundError, ValueError):  # not there, or damaged
-            self._known = {}
-        self._changed = False
+        self._known = _remembered(cache)
+        self._new: dict[str, Entry] = {}  # read by this process; not all of it is saved yet
+        self._unsaved = 0
 
     def of(self, path: Path) -> str | None:
         """The file's hash; "absent" where there is no such file; None if not known."""
         key = os.path.realpath(path)
-        known = self._known.get(key)
         if self._mode == "trust":
-            return str(known[2]) if known else None
-        try:
-            facts = os.stat(path)
-        except OSError:
+            return str(self._known[key][2]) if key in self._known else None
+        facts = _facts(path)
+        if facts is None:
             return "absent"
-        if self._mode == "look" and known and known[:2] == [facts.st_size, facts.st_mtime_ns]:
-            return str(known[2])
-        sha = file_sha256(path)
-        self._known[key] = [facts.st_size, facts.st_mtime_ns, sha]
-        self._changed = True
-        return sha
+        if self._must_read(key, facts):
+            self._known[key] = self._new[key] = [*facts, file_sha256(path)]
+            self._unsaved += 1
+            if self._unsaved >= SAVE_EVERY:
+                self.save()
+        return str(self._known[key][2])
+
+    def read(self, paths: Iterable[Path]) -> None:
+        """Hash what is not known of `paths`; where that takes long, it is shown."""
+        if self._mode == "trust":
+            return
+        found = ((path, _facts(path)) for path in paths)
+        unread = [p for p, f in found if f and self._must_read(os.path.realpath(p), f)]
+        if len(unread) <= SHOWN_FROM:
+            return  # `of` reads them
+        with Progress(len(unread), "reading audio", "files") as progress:
+            for path in unread:
+                self.of(path)
+                progress.update()
+
+    def _must_read(self, key: str, facts: tuple[int, int]) -> bool:
+        trusted = self._known if self._mode == "look" else self._new
+        return key not in trusted or tuple(trusted[key][:2]) != facts
 
     def save(self) -> None:
-        if self._changed:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, json.dumps(self._known))
-            self._changed = False
+        """Write what is new into the file, beside what other processes put there meanwhile.
+
+        Raises:
+            UserError: the folder cannot be made.
+        """
+        if not self._unsaved:
+            return
+        make(self._path.parent)
+        write_atomically(self._path, json.dumps(_remembered(self._path) | self._new))
+        self._unsaved = 0
+
+
+def _remembered(cache: Path) -> dict[str, Entry]:
+    try:
+        known = json.loads(cache.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # not there, or damaged
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _facts(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
 
 
 def content(sources: Sequence[Source], hashes: FileHashes) -> str | None:
@@ -91,6 +133,7 @@ def content(sources: Sequence[Source], hashes: FileHashes) -> str | None:
     Paths do not count: a corpus that was moved is the same. None: not known yet.
     """
     told = hashlib.sha256()
+    hashes.read(source.root / name for source in sources for name in source.files)
     for source in sorted(sources, key=lambda s: s.id):
         files = [hashes.of(source.root / name) for name in source.files]
         if None in files:

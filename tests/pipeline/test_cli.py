@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,8 +19,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline import cli as module
+from pipeline import interrupt
 from pipeline.cli import cli, main
 from pipeline.errors import RunError, UserError
+from pipeline.prune import delete
 from pipeline.recipe import Recipe
 from pipeline.stage import Step
 from pipeline.store import Store
@@ -161,6 +165,28 @@ def test_a_signal_ends_a_run_with_130(tmp_path: Path, number: signal.Signals) ->
     assert "the same command goes on" in done.stderr
 
 
+def test_a_signal_is_put_off_while_a_training_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[tuple[float, ...]] = []
+    monkeypatch.setattr(signal, "setitimer", lambda _, *times: timers.append(times))
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"), interrupt.deferred():
+        module._on_signal(signal.SIGTERM, None)
+        module._on_signal(signal.SIGINT, None)  # again: nothing more, and no longer wait
+        assert interrupt.requested()
+        assert timers == [(20.0, 3.0)]
+    assert not interrupt.requested()
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        module._on_signal(signal.SIGTERM, None)
+
+
+def test_a_training_that_does_not_listen_in_time_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signal, "setitimer", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt, match="SIGALRM"), interrupt.deferred():
+        module._on_signal(signal.SIGUSR1, None)
+        module._on_signal(signal.SIGALRM, None)
+
+
 def test_status_tells_every_step_as_json(recipe_path: Path, done: list[Step], fakes: Any) -> None:
     shutil.rmtree(Store(fakes.exp / "store").path(done[-1]))
     rows = json.loads(call("status", recipe_path, "--exp", fakes.exp, "--json").output)
@@ -178,6 +204,8 @@ def test_status_tells_the_reasons(recipe_path: Path, done: list[Step], fakes: An
     tuned = [r for r in rows if r["number"] == 5]
     assert [r["state"] for r in tuned] == ["stale", "stale"]
     assert tuned[0]["reasons"] == ["updates: 6 -> 9"]
+    assert tuned[0]["reason"] == "updates: 6 -> 9"
+    assert {r["reason"] for r in rows if r["number"] < 5} == {""}
     assert {r["state"] for r in rows if r["number"] < 5} == {"done"}
     assert "updates: 6 -> 9" in call(*args).output
 
@@ -191,6 +219,10 @@ def test_status_calls_unused_stages_so(recipe_path: Path, tmp_path: Path) -> Non
         "bert",
     ]
     assert not (tmp_path / "exp").exists()
+    assert {frozenset(r) for r in rows} == {frozenset(rows[0])}  # the same keys everywhere
+    unused = next(r for r in rows if r["name"] == "bert")
+    assert unused["reason"] == "front-end log_mel does not read it"
+    assert (unused["label"], unused["seconds"], unused["path"]) == (None, None, None)
 
 
 def test_a_dry_run_tells_what_would_run_and_why(
@@ -222,8 +254,8 @@ def test_a_missing_earlier_stage_is_refused_with_the_command_as_it_is_typed(
     exp, change = tmp_path / "exp", "corpus.test={test: test.tsv}"
     result = call("run", recipe_path, "--exp", exp, "--stage", "5", "--set", change)
     assert isinstance(result.exception, UserError)
-    command = f"vqasr run {recipe_path} --set '{change}' --exp {exp} --stage "
-    assert result.exception.remedy.startswith(command)
+    command = f"vqasr run {recipe_path} --set '{change}' --exp {exp} --stop-stage 4"
+    assert result.exception.remedy == command
 
 
 def test_prune_lists_before_it_deletes_and_keeps_what_is_linked(
@@ -258,6 +290,101 @@ def test_prune_keeps_what_another_recipe_uses(done: list[Step], fakes: Any) -> N
     assert not any(store.path(s).exists() for s in done)
 
 
+def test_prune_leaves_interrupted_work_unless_asked(done: list[Step], fakes: Any) -> None:
+    store = Store(fakes.exp / "store")
+    half, busy = (store.root / f"bert-{name}.partial" for name in ("half", "busy"))
+    for folder in (half, busy):
+        folder.mkdir()
+        (folder / "checkpoint").write_bytes(bytes(2_000_000))
+    with store.locked_if_free("bert-busy") as held:
+        assert held
+        told = call("prune", "--exp", fakes.exp, "--yes").output
+        assert "2.0 MB of interrupted work stay" in told
+        assert half.exists()
+        told = call("prune", "--exp", fakes.exp, "--partial", "--yes").output
+        assert f"{half}  (interrupted work)" in told
+        assert str(busy) not in told
+    assert not half.exists()
+    assert busy.exists()
+
+
+def test_prune_leaves_work_that_a_run_has_taken_up_meanwhile(tmp_path: Path) -> None:
+    store, half = Store(tmp_path), tmp_path / "bert-1.partial"
+    half.mkdir()
+    with store.locked_if_free("bert-1"):
+        assert not delete(half)
+    assert half.exists()
+    assert delete(half)
+    assert not half.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "is not JSON"),
+        ("\xff", "is not JSON"),
+        ("{}", "holds no results"),
+        ("[3]", "holds no results"),
+        ('[{"recipe": "one", "wer": "low"}]', r"a row without .*test_set.* wer"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)
+def test_compare_refuses_what_holds_no_results(
+    tmp_path: Path, content: str | None, told: str
+) -> None:
+    path = tmp_path / "x.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content.encode("latin-1"))
+    result = call("compare", path, "--exp", tmp_path)
+    assert isinstance(result.exception, UserError)
+    assert re.search(told, str(result.exception))
+
+
+@pytest.mark.parametrize("command", ["run", "status", "prune", "compare"])
+def test_a_folder_of_results_that_cannot_be_is_told(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    args = [] if command == "prune" else [recipe_path]
+    for exp in ("/dev/null", "/dev/null/x"):
+        result = call(command, *args, "--exp", exp)
+        assert isinstance(result.exception, UserError)
+        assert "/dev/null is not a folder" in result.exception.what
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_any_work(
+    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    result = call("run", recipe_path, "--exp", tmp_path / "a" / "b")
+    assert isinstance(result.exception, UserError)
+    assert f"{tmp_path} may not be written" in result.exception.what
+
+
+def test_a_folder_that_the_system_refuses_is_told_before_any_work(
+    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    result = call("run", recipe_path, "--exp", tmp_path / "exp")
+    assert isinstance(result.exception, UserError)
+    assert "cannot be made: Read-only file system" in result.exception.what
+
+
+def test_a_full_disk_is_one_line_and_status_1(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "x/stamp.json")
+
+    monkeypatch.setattr(module, "_load", full)
+    assert exit_status(monkeypatch, "status", recipe_path) == 1
+    assert capsys.readouterr().err == "vqasr: No space left on device: x/stamp.json\n"
+
+
 def test_compare_of_a_recipe_without_results_lists_those_there_are(tmp_path: Path) -> None:
     (tmp_path / "exp" / "digits").mkdir(parents=True)
     (tmp_path / "exp" / "digits" / "results.json").write_text("[]")
@@ -274,16 +401,20 @@ def result_row(recipe: str, wer: float) -> dict[str, Any]:
     return told | names | numbers | {"budget": "1min", "recipe": recipe, "wer": wer}
 
 
-@pytest.mark.parametrize("name", ["one", "recipes/one.yaml"])
-def test_compare_shows_results_by_recipe_name_and_by_file(tmp_path: Path, name: str) -> None:
-    for recipe, wer in (("one", 0.25), ("two", 0.5)):
+@pytest.mark.parametrize("name", ["v1.2", "recipe file"])
+def test_compare_shows_results_by_recipe_name_and_by_file(
+    tmp_path: Path, write_recipe: WriteRecipe, values: Values, name: str
+) -> None:
+    if name == "recipe file":  # its results lie under its name, not the file's
+        name = str(write_recipe({**values, "name": "v1.2"}, "other"))
+    for recipe, wer in (("v1.2", 0.25), ("two", 0.5)):
         path = tmp_path / "exp" / recipe / "results.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps([result_row(recipe, wer)]))
     args = ["compare", name, path, "--exp", tmp_path / "exp"]
     rows = json.loads(call(*args, "--format", "json").output)
-    assert [(r["recipe"], r["wer"]) for r in rows] == [("one", 0.25), ("two", 0.5)]
+    assert [(r["recipe"], r["wer"]) for r in rows] == [("two", 0.5), ("v1.2", 0.25)]
     for form in ("table", "md", "csv"):
         output = call(*args, "--format", form).output
-        assert "one" in output
+        assert "v1.2" in output
         assert "two" in output

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,38 @@ def test_all_mistakes_are_told_at_once_with_the_nearest_name(
     assert len(lines) == len(expected)
 
 
+def test_mistakes_of_values_together_hide_no_others(
+    write_recipe: WriteRecipe, values: Values
+) -> None:
+    changes = {"groups": 3, "prediction_steps": 40, "negatives": 0, "codes": 1}
+    values["quantizer"] |= changes
+    values["lm"] |= {"prune": [2, 1]}
+    values["text"] = {"alphabet": "a b"}
+    assert len(refused(write_recipe(values)).splitlines()) == 6
+
+
+def test_a_crop_must_hold_a_frame_for_every_step(
+    make_recipe: Callable[..., Recipe], write_recipe: WriteRecipe, values: Values
+) -> None:
+    """3 frames away the samples are others: 345 of one frame, 160 to each of the next 3 + 5 - 1."""
+    steps = "quantizer.prediction_steps=5"
+    assert make_recipe(steps, "quantizer.crop_samples=1465").quantizer.crop_samples == 1465
+    told = refused(write_recipe(values), steps, "quantizer.crop_samples=1464")
+    assert "quantizer.crop_samples: too short to predict anything: at least 1465" in told
+
+
+def test_a_recipe_is_checked_without_anything_heavy() -> None:
+    script = (
+        "import sys; from pathlib import Path; from pipeline.recipe_file import load\n"
+        "load(Path('recipes/demo.yaml'))\n"
+        "print([m for m in ('torch', 'numpy', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
 def test_a_corpus_checks_its_own_keys(write_recipe: WriteRecipe, values: Values) -> None:
     values["corpus"]["tset"] = {}
     del values["corpus"]["train"]
@@ -74,12 +108,31 @@ def test_a_corpus_checks_its_own_keys(write_recipe: WriteRecipe, values: Values)
         ("quantizer", "encoder_layers", "__import__('os')", "quantizer.encoder_layers"),
         ("decode", "beam", 0, "greater than or equal to 1"),
         ("machine", "device", "tpu", "machine.device"),
+        ("quantizer", "aggregator_layers", [], "quantizer.aggregator_layers: at least one layer"),
+        ("quantizer", "aggregator_layers", [[8, 0, 1]], "each 1 or more"),
+        ("quantizer", "aggregator_layers", [[8, 2, 2]], "every stride must be 1"),
+        ("quantizer", "encoder_layers", [[8, 10, 0]], "quantizer.encoder_layers: at least one"),
+        ("quantizer", "groups", 3, "quantizer.groups: the last encoder layer's 8 channels"),
+        ("quantizer", "crop_samples", 12_001, "quantizer.batch_samples: must be at least crop"),
+        ("quantizer", "prediction_steps", 40, "quantizer.crop_samples: too short"),
+        ("quantizer", "final_learning_rate", 0.5, "must be below learning_rate, 0.002"),
+        ("quantizer", "negatives", 0, "negatives or cross_sample_negatives must be 1 or more"),
+        ("quantizer", "temperature", [0.5, 2.0], "the larger first"),
+        ("quantizer", "codes", 32_768, "less than or equal to 32767"),
+        ("quantizer", "kmeans_gamma", float("inf"), "finite"),
+        ("decode", "lm_weights", [0.0, float("nan")], "decode.lm_weights.1: "),
+        ("decode", "decoders", ["greedy", "greedy"], "greedy stands twice"),
+        ("finetune", "seeds", [1, 2, 1], "finetune.seeds: 1 stands twice"),
+        ("lm", "prune", [-1], "lm.prune: counts of 0 or more"),
+        ("lm", "prune", [1, 0], "none below the one before"),
+        ("lm", "prune", [0, 1, 1], "lm.prune: at most a count per order, 2"),
+        ("text", "alphabet", "abc |", "text.alphabet: no white space"),
     ],
 )
 def test_values_out_of_range_are_named(
     write_recipe: WriteRecipe, values: Values, section: str, key: str, value: Any, told: str
 ) -> None:
-    values[section][key] = value
+    values.setdefault(section, {})[key] = value
     text = refused(write_recipe(values))
     assert told in text
     assert len(text.splitlines()) == 1

@@ -213,6 +213,33 @@ def test_writing_atomically_leaves_the_old_file_until_the_new_one_is_whole(
     assert path.read_text() == "new"
 
 
+def test_two_processes_that_write_at_once_leave_one_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process writes, pid and all, between our writing and our renaming."""
+    path, replace_it = tmp_path / "x.json", Path.replace
+
+    def late(beside: Path, target: Path) -> Path:
+        with monkeypatch.context() as other:
+            other.setattr(Path, "replace", replace_it)
+            other.setattr(store_module.os, "getpid", lambda: 1)
+            write_atomically(path, "theirs")
+        return replace_it(beside, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", late)
+        write_atomically(path, "ours")
+    assert path.read_text() == "ours"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_what_a_kill_left_half_written_is_no_output(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    make(store)
+    (store.path(STEP) / "audio_root.txt.99.tmp").write_text("/ha")
+    assert store.verify(STEP, "again")
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path

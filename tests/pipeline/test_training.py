@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline import cli
 from pipeline.errors import RunError
 from pipeline.stage import StepContext
 from pipeline.training import (
@@ -101,6 +104,34 @@ def test_the_seed_decides(context: MakeContext) -> None:
     other = Job(seed=2)
     other.training.run(context("other"))
     assert not equal(one, other)
+
+
+@pytest.mark.parametrize("at", [0, 2, 3, 30, UPDATES - 1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_after_a_signal_the_update_ends_and_is_saved(
+    context: MakeContext, at: int, number: signal.Signals
+) -> None:
+    whole, history = finished(context("whole"))
+    ctx = context("stopped")
+    job = Job()
+
+    def loss(update: int, epoch: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
+        if update == at:
+            os.kill(os.getpid(), number)
+        return job.loss(update, epoch, ids)
+
+    before = signal.signal(number, cli._on_signal)
+    try:
+        with pytest.raises(KeyboardInterrupt, match=number.name):
+            Job(loss=loss, model=job.model).training.run(ctx)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(number, before)
+    assert job.updates_done[-1] == at
+    resumed, resumed_history = finished(ctx)
+    assert resumed.updates_done == list(range(at + 1, UPDATES))
+    assert equal(whole, resumed)
+    assert history == resumed_history
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no checksum", "empty"])

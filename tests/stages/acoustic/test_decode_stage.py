@@ -215,3 +215,35 @@ def test_a_process_that_dies_is_told(
     job = tuning.Job("lexicon_beam", lm, SETTINGS, tmp_path / "none", {}, tuning.grid(SETTINGS))
     with pytest.raises(RunError, match=r"(?s)stopped early.*decode\.beam"):
         tuning._share(job, 2, lambda _: None)
+
+
+@pytest.mark.parametrize("left", ["nothing", "half a file", "the whole file"])
+def test_log_probabilities_of_a_killed_run_are_computed_again_only_if_they_must(
+    tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    ctx, said = context(tmp_path / "dev", lm), ["turn left", "go right"]
+    log_probs, computed = spoken(lm, said), list[str]()
+    file = ctx.folder / decoding.LOG_PROBS
+    if left != "nothing":
+        decoding.write_log_probs(file, log_probs)
+    if left == "half a file":
+        file.write_bytes(file.read_bytes()[:-9])
+
+    def compute() -> dict[str, np.ndarray]:
+        computed.append("again")
+        return log_probs
+
+    found = decode_stage.cached_log_probs(ctx, compute)
+    assert computed == ([] if left == "the whole file" else ["again"])
+    assert list(found) == ["u0", "u1"]
+    for name, array in log_probs.items():
+        np.testing.assert_array_equal(found[name], array.astype(np.float32))
+    monkeypatch.setattr(decoding, "write_log_probs", lambda *_: pytest.fail("written twice"))
+    decode_stage.run_dev(ctx, SETTINGS, found, manifest(tmp_path, said))
+    assert [row["hyp"] for row in rows(ctx.folder, "greedy")] == said
+    tuned = ctx.folder
+    monkeypatch.undo()
+    ctx = context(tmp_path / "test", lm)
+    found = decode_stage.cached_log_probs(ctx, compute)
+    monkeypatch.setattr(decoding, "write_log_probs", lambda *_: pytest.fail("written twice"))
+    decode_stage.run_test(ctx, SETTINGS, found, manifest(tmp_path, said), tuned)

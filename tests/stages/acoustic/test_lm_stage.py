@@ -209,4 +209,6 @@ def test_a_missing_program_is_named_with_the_remedy(
 
 def test_a_failing_program_is_told_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="lmplz failed"):
-        make(tmp_path, lm=LmSettings.model_construct(order=2, text="corpus", prune=[3, 1]))  # counts must not fall
+        make(
+            tmp_path, lm=LmSettings.model_construct(order=2, text="corpus", prune=[3, 1])
+        )  # counts must not fall

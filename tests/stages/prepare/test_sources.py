@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.console import Progress
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe
 from stages.prepare.corpus import Source
@@ -97,7 +98,67 @@ def test_a_file_that_is_known_is_not_read_again(
     assert hashes.of(path) == before
 
 
-@pytest.mark.parametrize("damaged", [b"", b"{", b"\xff"])
+def files(folder: Path, count: int) -> list[Path]:
+    folder.mkdir()
+    paths = [folder / f"{n:04d}.wav" for n in range(count)]
+    for n, path in enumerate(paths):
+        path.write_text(str(n))
+    return paths
+
+
+def test_what_two_runs_read_at_once_is_remembered_together(tmp_path: Path) -> None:
+    one, two = files(tmp_path / "audio", 2)
+    first, second = (FileHashes(tmp_path / "files.json", "look") for _ in range(2))
+    for hashes, path in ((first, one), (second, two)):
+        hashes.of(path)
+        hashes.save()
+    known = FileHashes(tmp_path / "files.json", "trust")
+    assert None not in (known.of(one), known.of(two))
+
+
+def test_a_run_that_is_killed_while_it_reads_loses_little(tmp_path: Path) -> None:
+    paths, hashes = files(tmp_path / "audio", 301), FileHashes(tmp_path / "files.json", "look")
+    for path in paths:
+        hashes.of(path)
+    known = FileHashes(tmp_path / "files.json", "trust")
+    assert [known.of(p) is None for p in paths] == [False] * 300 + [True]
+
+
+@pytest.mark.parametrize(("count", "shown"), [(200, []), (201, [201])])
+@pytest.mark.parametrize("mode", ["look", "verify"])
+def test_reading_many_new_files_is_shown_and_done_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, count: int, shown: list[int]
+) -> None:
+    paths, totals, read = files(tmp_path / "audio", count), list[int](), list[Path]()
+
+    class Bar(Progress):
+        def __init__(self, total: int, what: str, unit: str) -> None:
+            super().__init__(total, what, unit)
+            totals.append(total)
+
+    def sha(path: Path) -> str:
+        read.append(path)
+        return path.name
+
+    monkeypatch.setattr("stages.prepare.sources.Progress", Bar)
+    monkeypatch.setattr("stages.prepare.sources.file_sha256", sha)
+    rows = [Source(p.stem, "s", None, p.parent, (p.name,)) for p in paths]
+    hashes = FileHashes(tmp_path / "files.json", mode)
+    before = content(rows, hashes)
+    assert (totals, read) == (shown, paths)
+    assert content(rows, hashes) == before
+    assert (totals, read) == (shown, paths)  # known now
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (one,) = files(tmp_path / "audio", 1)
+    hashes = FileHashes(one / "store" / "files.json", "look")
+    hashes.of(one)
+    with pytest.raises(UserError, match=r"cannot be made: Not a directory"):
+        hashes.save()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"\xff"])
 def test_a_damaged_memory_of_hashes_is_only_forgotten(tmp_path: Path, damaged: bytes) -> None:
     path, cache = tmp_path / "a.wav", tmp_path / "files.json"
     path.write_bytes(b"one")

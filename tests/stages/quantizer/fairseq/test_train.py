@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import RunError, UserError
+from pipeline.errors import RunError
 from pipeline.manifest import Manifest
 from pipeline.recipe import QuantizerSettings
 from stages.quantizer.fairseq import task as task_module
@@ -160,22 +160,6 @@ def test_too_short_utterances_are_left_out_and_counted(
     assert train(small(updates=1), [speech], seed=1, folder=tmp_path / "a").left_out == 2
     with pytest.raises(RunError, match="long enough"):
         train(small(), [make_speech([300], "short")], seed=1, folder=tmp_path / "b")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"crop_samples": 9001}, "fit into a batch"),
-        ({"final_learning_rate": 1e-3}, "below the learning rate"),
-        ({"negatives": 0}, "nothing to tell"),
-        ({"crop_samples": 1000, "prediction_steps": 40}, "too short"),
-    ],
-)
-def test_settings_that_contradict_each_other_are_refused(
-    speech: Manifest, tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(UserError, match=message):
-        train(small(**changes), [speech], seed=1, folder=tmp_path)
 
 
 def test_last_temperature_is_reached_where_the_recipe_says() -> None:
