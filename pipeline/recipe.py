@@ -150,9 +150,9 @@ class DecodeSettings(Section):
     """Lexicon beam search; weights are tuned on dev over the grid."""
 
     decoders: list[str] = Field(["greedy", "lexicon_beam"], min_length=1)
-    lm_weights: list[float] = Field([0.0, 0.5, 1.0, 2.0, 3.0], min_length=1)
+    lm_weights: list[float] = Field([0.5, 1.0, 2.0, 3.0, 4.0], min_length=1)
     word_scores: list[float] = Field([-2.0, -1.0, 0.0, 1.0, 2.0], min_length=1)
-    beam: int = Field(50, ge=1, description="hypotheses kept")
+    beam: int = Field(100, ge=1, description="hypotheses kept")
     beam_threshold: float = Field(30.0, gt=0, description="log score below the best")
 
     @field_validator("decoders")
