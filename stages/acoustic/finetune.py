@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.targets import Targets
 
-STAGE, NUMBER, VERSION = "finetune", 5, 1
+VERSION = 1
 
 
 def finetune(

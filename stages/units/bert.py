@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stages.units.vocabulary import Vocabulary
 
-STAGE, NUMBER, VERSION = "bert", 3, 1
+VERSION = 1
 CODEBOOK_SCALE = 0.1  # five times the positions' (0.02): what is heard counts more than when
 VALIDATION_SHARE = 0.04
 VALIDATION_AT_MOST = 64

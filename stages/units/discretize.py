@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from pipeline.errors import RunError
 from pipeline.stage import StepContext
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-STAGE, NUMBER, VERSION = "discretize", 2, 1
+VERSION = 1
 UTTERANCES_PER_SHARD = 200
 ALL_PAIRS_UP_TO = 8192  # beyond, the vocabulary is the combinations seen in pretraining
 
@@ -91,8 +86,3 @@ def build_vocabulary(ctx: StepContext) -> None:
     kept = list(combinations(groups, codes)) if everything else sorted(counts)
     Vocabulary.create(kept, codebook_GVD).save(ctx.folder)
     ctx.say(f"vocabulary of {len(kept)} units, {len(counts)} of them heard in pretraining")
-
-
-def out_of_vocabulary_share(known: NDArray[np.bool_]) -> float:
-    """Share of frames whose combination of codes the vocabulary does not hold."""
-    return float(1 - known.mean()) if len(known) else 0.0
