@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint
+.PHONY: help setup demo test test-all bench lint
 
 help: ## list the targets
 	@echo "make TARGET [VENV=DIR] [PYTHON=python3.12] [ARGS=...]"
@@ -27,6 +27,9 @@ test: setup ## set up, then run the tests (at most 12 minutes on 2 cores)
 
 test-all: setup ## set up, then run the tests and the long ones
 	$(TEST_ENV) "$(BIN)/python" -m pytest $(ARGS)
+
+bench: setup ## set up, then measure ours against others in the same run; ARGS names some
+	$(TEST_ENV) "$(BIN)/python" -m tests.benchmarks $(ARGS)
 
 lint: setup ## style and types
 	"$(BIN)/python" -m ruff check .
