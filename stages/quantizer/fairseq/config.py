@@ -56,6 +56,7 @@ def model_section(settings: QuantizerSettings) -> dict[str, Any]:
         "input_norm": settings.input_norm,
         "projection_init": settings.projection_init,
         "codebook_init": settings.codebook_init,
+        "quantize_after": int(settings.quantize_after * settings.updates),
         "restart_every": settings.restart_dead_codes_every,
         "restart_until": int(settings.restart_dead_codes_until * settings.updates),
         "normalise_diversity": True,

@@ -45,6 +45,9 @@ class VqasrWav2VecConfig(Wav2VecConfig):  # type: ignore[misc]
     codebook_init: str = field(
         default="fairseq", metadata={"help": "fairseq, or normal: entries from N(0, 1)"}
     )
+    quantize_after: int = field(
+        default=0, metadata={"help": "updates on unquantized features before k-means begins"}
+    )
     restart_every: int = field(
         default=0, metadata={"help": "updates between restarts of dead k-means codes; 0: never"}
     )
@@ -117,6 +120,7 @@ def quantizer_config(cfg: Any) -> QuantizerConfig:
         input_norm=getattr(cfg, "input_norm", False),
         projection_init=getattr(cfg, "projection_init", "fairseq"),
         codebook_init=getattr(cfg, "codebook_init", "fairseq"),
+        quantize_after=getattr(cfg, "quantize_after", 0),
         restart_every=getattr(cfg, "restart_every", 0),
         restart_until=getattr(cfg, "restart_until", 0),
         dropout=cfg.dropout,
