@@ -162,6 +162,7 @@ class VqasrWav2Vec(BaseFairseqModel):  # type: ignore[misc]
             offset=config.prediction_offset if cfg.offset == "auto" else int(cfg.offset),
             balanced_classes=cfg.balanced_classes,
             infonce=cfg.infonce,
+            precision=getattr(cfg, "precision", "fp32"),
         )
         self.dropout_feats = nn.Dropout(cfg.dropout_features)
         self.dropout_agg = nn.Dropout(cfg.dropout_agg)
