@@ -60,6 +60,7 @@ class Step:
         inputs: the steps whose artifacts it reads, by role.
         run: does the work, in the folder that it is given.
         audio_root: where audio that the artifact leaves in place lies (stage 0 only).
+        audio_files: its files by utterance, relative to there.
         unknown: content is not known yet (nobody has read the corpus): never fresh.
     """
 
@@ -73,6 +74,7 @@ class Step:
     budget: str | None = None
     seed: int | None = None
     audio_root: Path | None = None
+    audio_files: Mapping[str, str] = field(default_factory=dict)
     unknown: bool = False
 
     @property

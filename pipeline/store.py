@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.audio import file_sha256
 from pipeline.console import say
 from pipeline.errors import RunError
-from pipeline.manifest import AUDIO_ROOT
+from pipeline.manifest import AUDIO_ROOT, audio_place
 from pipeline.stage import Step
 
 STAMP = "stamp.json"
@@ -130,7 +130,8 @@ class Store:
         shutil.rmtree(folder / "scratch", ignore_errors=True)
         (folder / INPUTS).unlink(missing_ok=True)
         if step.audio_root is not None:
-            (folder / AUDIO_ROOT).write_text(f"{step.audio_root.resolve()}\n", "utf-8")
+            text = audio_place(step.audio_root, step.audio_files)
+            (folder / AUDIO_ROOT).write_text(text, "utf-8")
         outputs = hash_outputs(folder)
         stamp = Stamp(
             signature=step.signature,
@@ -160,10 +161,10 @@ class Store:
         return stamp
 
     def tell_audio_root(self, step: Step) -> None:
-        """Let a finished artifact know where its corpus lies now: that is no part of it."""
+        """Let a finished artifact know where its audio lies now: that is no part of it."""
         told = self.path(step) / AUDIO_ROOT
         if step.audio_root is not None and told.exists():
-            text = f"{step.audio_root.resolve()}\n"
+            text = audio_place(step.audio_root, step.audio_files)
             if told.read_text("utf-8") != text:
                 write_atomically(told, text)
 

@@ -16,6 +16,7 @@ import pytest
 
 from pipeline import store as store_module
 from pipeline.errors import RunError
+from pipeline.manifest import audio_place
 from pipeline.stage import Step, StepContext
 from pipeline.store import STAMP, Store, digest, hash_outputs, read_stamp, write_atomically
 
@@ -188,9 +189,11 @@ def test_the_audio_folder_is_told_and_not_hashed(tmp_path: Path) -> None:
     digests = []
     for name in ("here", "there"):
         store = Store(tmp_path / f"store-{name}")
-        step = replace(STEP, audio_root=tmp_path / name)
+        step = replace(STEP, audio_root=tmp_path / name, audio_files={"a": f"{name}.wav"})
         make(store, step)
-        assert (store.path(step) / "audio_root.txt").read_text() == f"{tmp_path / name}\n"
+        assert (store.path(step) / "audio_root.txt").read_text() == audio_place(
+            tmp_path / name, {"a": f"{name}.wav"}
+        )
         digests.append(store.verify(step, ""))
     assert digests[0] == digests[1]
 
