@@ -88,6 +88,7 @@ class Run:
         ran: set[int] = set()
         for step in self.steps:
             self.store.tell_audio_root(step)
+        self._link_all()  # first: what this run is to read, no `vqasr prune` may take away
         pending = self.pending()
         while pending:
             step = pending[0]
@@ -181,4 +182,4 @@ class Run:
         planned = {s.link_name for s in self.steps}
         for link in self.links.glob("[0-9]-*"):
             if link.is_symlink() and link.name not in planned:
-                link.unlink()
+                link.unlink(missing_ok=True)  # another run of the recipe may be faster

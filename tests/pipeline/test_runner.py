@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import RunError, UserError
+from pipeline.prune import unused
 from pipeline.stage import Step, StepContext
 from pipeline.store import Store
 
@@ -271,6 +272,18 @@ def test_two_recipes_share_what_they_agree_on(fakes: Any, steps: list[Step]) -> 
     assert ran == ["5 finetune", "7 score"]
     links = [fakes.exp / name / "3-bert" for name in ("tiny", "other")]
     assert links[0].resolve() == links[1].resolve()
+
+
+def test_prune_leaves_what_an_interrupted_run_reads(fakes: Any, steps: list[Step]) -> None:
+    """Another recipe made it, and its links are gone by now."""
+    fakes.carry_out(steps, links=fakes.exp / "other")
+    shutil.rmtree(fakes.exp / "other")
+    changed = fakes.steps(chain(finetune=2))
+    fakes.raises["5 finetune"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        fakes.carry_out(changed)
+    assert unused(fakes.exp) == [artifact(fakes, s) for s in (steps[4], steps[5])]
+    assert fakes.carry_out(changed) == ["5 finetune", "7 score"]
 
 
 SLOW = """
