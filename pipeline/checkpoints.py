@@ -44,8 +44,7 @@ def save(folder: Path, updates: int, state: dict[str, Any]) -> None:
     write_atomically(path.with_suffix(CHECKSUM), file_sha256(beside))
     beside.replace(path)
     sync(folder)
-    for old in sorted(folder.glob(PATTERN))[:-KEPT]:
-        _remove(old)
+    _remove_all_but_newest(folder)
 
 
 def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
@@ -57,6 +56,7 @@ def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
     damaged = False
     for path in sorted(folder.glob(PATTERN), reverse=True):
         if _is_whole(path):
+            _remove_all_but_newest(folder)
             state = torch.load(path, map_location="cpu", weights_only=True)
             return Checkpoint(path, int(path.stem.partition("-")[2]), state)
         say(f"checkpoint {path.name} is damaged; the one before it is used")
@@ -70,6 +70,11 @@ def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
 def _is_whole(path: Path) -> bool:
     checksum = path.with_suffix(CHECKSUM)
     return checksum.exists() and checksum.read_text("utf-8") == file_sha256(path)
+
+
+def _remove_all_but_newest(folder: Path) -> None:
+    for old in sorted(folder.glob(PATTERN))[:-KEPT]:
+        _remove(old)
 
 
 def _remove(path: Path) -> None:
