@@ -25,6 +25,7 @@ from pipeline.stage import Step
 
 STAMP = "stamp.json"
 PARTIAL = ".partial"
+OLD = ".old"  # ends the name of an artifact while another takes its place
 INPUTS = "inputs.json"  # in a .partial folder: what its content was made from
 SCRATCH = "scratch/"  # in a .partial folder: what goes when the step is done
 NOT_HASHED = {STAMP, AUDIO_ROOT, INPUTS}
@@ -167,14 +168,12 @@ class Store:
         folder, final = self.partial(step), self.path(step)
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
         (folder / INPUTS).unlink(missing_ok=True)
+        old = self.root / f"{step.artifact_name}{OLD}"
         if final.exists():
-            old = self.root / f"{step.artifact_name}.old"
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
-            folder.rename(final)
-            shutil.rmtree(old)
-        else:
-            folder.rename(final)
+        folder.rename(final)
+        shutil.rmtree(old, ignore_errors=True)  # a kill may have left it before
         sync(self.root)
 
     def tell_audio_root(self, step: Step) -> None:

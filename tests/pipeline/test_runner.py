@@ -286,6 +286,29 @@ def test_prune_leaves_what_an_interrupted_run_reads(fakes: Any, steps: list[Step
     assert fakes.carry_out(changed) == ["5 finetune", "7 score"]
 
 
+def test_a_kill_while_an_artifact_is_replaced_loses_neither_the_old_nor_the_new(
+    fakes: Any, steps: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.carry_out(steps)
+    fakes.content["3 bert"] = "another BERT"
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.suffix == ".partial":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        fakes.carry_out(steps, first=3, last=3, force=True)
+    old = artifact(fakes, steps[2]).with_suffix(".old")
+    assert (old / "out.txt").read_text() == "3 bert"
+    assert unused(fakes.exp) == []
+    assert fakes.carry_out(steps) == ["5 finetune"]  # no work on the BERT, which was made
+    assert (artifact(fakes, steps[2]) / "out.txt").read_text() == "another BERT"
+    assert not old.exists()
+
+
 SLOW = """
 import sys, time
 from pathlib import Path
