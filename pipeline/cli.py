@@ -103,7 +103,7 @@ def run(
         job.carry_out()
     else:
         job.carry_out()
-        say(f"{recipe.name}: nothing to do, {len(steps)} steps are done")
+        say(f"{recipe.name}: {job.nothing_to_do()}")
     _results(recipe, job)
 
 

@@ -111,6 +111,49 @@ def test_a_stage_whose_earlier_stage_is_stale_is_refused_with_the_reason(
         fakes.run(fakes.steps(chain(bert=2, finetune=2)), first=5).pending()
 
 
+def test_a_stale_stage_further_back_is_refused_although_what_reads_it_waits(
+    fakes: Any, steps: list[Step]
+) -> None:
+    """Stage 1 is to be made anew; until then nobody knows whether the later ones are to be."""
+    fakes.carry_out(steps)
+    fakes.content["0 prepare"] = "another corpus reader"
+    fakes.carry_out(steps, first=0, last=0, force=True)
+    with pytest.raises(UserError, match=r"1 quantizer is stale \(0 prepare was made anew") as e:
+        fakes.run(steps, first=7).pending()
+    assert e.value.remedy == "vqasr run tiny.yaml --stop-stage 6"
+    assert fakes.carry_out(steps, last=6) == ["1 quantizer", "4 lm", "5 finetune"]
+    assert fakes.carry_out(steps, first=7) == []
+
+
+def test_an_interrupted_stage_before_the_first_is_refused(fakes: Any, steps: list[Step]) -> None:
+    fakes.carry_out(steps)
+    artifact(fakes, steps[1]).rename(Store(fakes.exp / "store").partial(steps[1]))
+    with pytest.raises(UserError, match=r"1 quantizer is interrupted"):
+        fakes.run(steps, first=5).pending()
+    assert fakes.carry_out(steps, first=4, last=4, force=True) == ["4 lm"]  # does not come of it
+
+
+def test_the_command_that_is_told_makes_what_is_missing(fakes: Any, steps: list[Step]) -> None:
+    """What reads it before the first stage is done, so that no plain run up to there makes it."""
+    fakes.carry_out(steps)
+    shutil.rmtree(artifact(fakes, steps[0]))
+    changed = fakes.steps(chain(finetune=2))
+    with pytest.raises(UserError, match="0 prepare is missing") as caught:
+        fakes.run(changed, first=5).pending()
+    assert caught.value.remedy == "vqasr run tiny.yaml --stage 0 --stop-stage 0 --force"
+    assert fakes.carry_out(changed, first=0, last=0, force=True) == ["0 prepare"]
+    assert fakes.carry_out(changed, first=5) == ["5 finetune", "7 score"]
+
+
+def test_nothing_to_do_is_said_of_the_chosen_steps(fakes: Any, steps: list[Step]) -> None:
+    fakes.carry_out(steps, last=3)
+    told = fakes.run(steps, last=3).nothing_to_do()
+    assert told == "nothing to do, 3 steps are done; 3 later ones are not"
+    fakes.carry_out(steps)
+    assert fakes.run(steps).nothing_to_do() == "nothing to do, 6 steps are done"
+    assert fakes.run(steps, first=5).nothing_to_do() == "nothing to do, 2 steps are done"
+
+
 def test_starting_at_a_stage_leaves_the_earlier_ones(fakes: Any, steps: list[Step]) -> None:
     fakes.carry_out(steps)
     changed = fakes.steps(chain(finetune=2))
