@@ -134,11 +134,14 @@ def _tell_pending(job: Run, pending: list[Step]) -> None:
 
 
 def _results(recipe: Recipe, job: Run) -> None:
-    """Write results.json, RESULTS.md and the plot if every score is there, and show the table."""
-    from stages.acoustic.publish import publish
+    """Write results.json, RESULTS.md and the plot, and show the table; or say why there is none."""
+    from stages.acoustic.publish import publish, unfinished
 
-    scores = [s for s in job.steps if s.stage == "score"]
-    if all(job.store.stamp(s) is not None for s in scores):
+    left = unfinished(job.examine(), job.kept)
+    if left:
+        more = f", and {len(left) - 1} more steps are not done" if len(left) > 1 else ""
+        say(f"{recipe.name}: no table of results: {left[0].step.title} is {left[0].state}{more}")
+    else:
         click.echo(publish(recipe, job.steps, job.store, job.links))
 
 

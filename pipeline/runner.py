@@ -78,7 +78,7 @@ class Run:
         states = self.examine()
         done = sum(s.state == "done" for s in states if self._chosen(s.step))
         later = sum(s.state != "done" for s in states if s.step.number > self.last)
-        left = f"; {later} later ones are not" if later else ""
+        left = f"; later steps that are not done: {later}" if later else ""
         return f"nothing to do, {done} steps are done{left}"
 
     def _chosen(self, step: Step) -> bool:

@@ -248,6 +248,19 @@ def test_stages_have_numbers_and_names() -> None:
     ]
 
 
+def test_a_run_that_has_no_results_to_show_says_why(
+    recipe_path: Path, done: list[Step], fakes: Any
+) -> None:
+    store = Store(fakes.exp / "store")
+    shutil.rmtree(store.path(next(s for s in done if s.title == "4 lm ngram")))
+    result = call("run", recipe_path, "--exp", fakes.exp, "--stop-stage", "3")
+    assert (result.exit_code, result.exception) == (0, None)
+    assert result.output.splitlines() == [
+        "tiny: nothing to do, 12 steps are done; later steps that are not done: 1",
+        "tiny: no table of results: 4 lm ngram is missing",
+    ]
+
+
 def test_a_missing_earlier_stage_is_refused_with_the_command_as_it_is_typed(
     recipe_path: Path, tmp_path: Path
 ) -> None:

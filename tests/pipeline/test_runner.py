@@ -148,7 +148,7 @@ def test_the_command_that_is_told_makes_what_is_missing(fakes: Any, steps: list[
 def test_nothing_to_do_is_said_of_the_chosen_steps(fakes: Any, steps: list[Step]) -> None:
     fakes.carry_out(steps, last=3)
     told = fakes.run(steps, last=3).nothing_to_do()
-    assert told == "nothing to do, 3 steps are done; 3 later ones are not"
+    assert told == "nothing to do, 3 steps are done; later steps that are not done: 3"
     fakes.carry_out(steps)
     assert fakes.run(steps).nothing_to_do() == "nothing to do, 6 steps are done"
     assert fakes.run(steps, first=5).nothing_to_do() == "nothing to do, 2 steps are done"

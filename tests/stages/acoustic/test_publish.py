@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from pipeline.recipe import Recipe
 from pipeline.stage import Step
 from pipeline.store import Store
 from stages.acoustic import publish as module
-from stages.acoustic.publish import publish
+from stages.acoustic.publish import publish, unfinished
+from stages.plan import published
 
 
 @pytest.fixture
@@ -72,6 +74,31 @@ def test_results_are_written_once_and_again_when_they_changed(
     assert len(written) == 1
     (folder / module.PLOT).unlink()
     publish(recipe, steps, store, folder)
+    (folder / module.RESULTS).write_text('[{"wer": ')
+    publish(recipe, steps, store, folder)
     rows = [{"wer": 0.4}]
     publish(recipe, steps, store, folder)
-    assert written == [[{"wer": 0.5}], [{"wer": 0.5}], [{"wer": 0.4}]]
+    assert written == [[{"wer": 0.5}]] * 3 + [[{"wer": 0.4}]]
+
+
+def titles(fakes: Any, steps: list[Step]) -> list[str]:
+    return [s.step.title for s in unfinished(fakes.run(steps).examine(), published(steps))]
+
+
+def test_there_are_results_only_of_the_recipe_as_it_is(
+    make_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]], fakes: Any
+) -> None:
+    steps = fakes.steps(make_plan(make_recipe()))
+    fakes.carry_out(steps, last=6)
+    assert titles(fakes, steps) == ["7 score test/2s", "7 score test/all"]
+    fakes.carry_out(steps)
+    assert titles(fakes, steps) == []
+    by_title = {s.title: s for s in steps}
+    store = fakes.run(steps).store
+    shutil.rmtree(store.path(by_title["3 bert"]))  # nobody needs it now
+    shutil.rmtree(store.path(by_title["4 lm ngram"]))  # its facts stand beside the scores
+    assert titles(fakes, steps) == ["4 lm ngram"]
+    fakes.carry_out(steps, kept=published(steps))
+    fakes.content["0 prepare train"] = "another reader"
+    fakes.carry_out(steps, first=0, last=0, force=True)
+    assert "1 quantizer" in titles(fakes, steps)
