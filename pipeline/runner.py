@@ -206,7 +206,7 @@ class Run:
         if link.is_symlink() and os.readlink(link) == target:
             return
         self.links.mkdir(parents=True, exist_ok=True)
-        beside = link.with_name(f".{link.name}.tmp")
+        beside = link.with_name(f".{link.name}.{os.getpid()}.tmp")  # two runs may link at once
         beside.unlink(missing_ok=True)
         beside.symlink_to(target)
         beside.replace(link)

@@ -11,7 +11,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -89,8 +89,7 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            owner = owner_path.read_text("utf-8") if owner_path.exists() else "another process"
-            say(f"{step.title}: {owner} is at work on it; waiting")
+            say(f"{step.title}: {_owner(owner_path)} is at work on it; waiting")
             lock.acquire()
         try:
             owner_path.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
@@ -201,6 +200,13 @@ class Store:
         return stamp.digest
 
 
+def _owner(path: Path) -> str:
+    """Who has a lock; that process may let go, and remove the file, at any moment."""
+    with suppress(FileNotFoundError):
+        return path.read_text("utf-8") or "another process"
+    return "another process"
+
+
 def read_stamp(folder: Path) -> Stamp | None:
     """The stamp in `folder`; None where there is none, or a damaged one."""
     try:
@@ -222,15 +228,15 @@ def digest(outputs: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(outputs), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write so that the old or the new file is there, never half of one.
 
-    Several processes may write the same file at once: the last one's text stays.
+    Several processes may write the same file at once: the last one's content stays.
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}{HALF}")
     try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(beside, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import UserError
+from pipeline.store import write_atomically
 from stages.acoustic.lm_stage import LM_FACTS
 from stages.acoustic.score_stage import SCORES
 
@@ -94,15 +95,9 @@ def write_results(folder: Path, rows: Sequence[Row]) -> None:
     from stages.acoustic.report import page
 
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / RESULTS, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+    write_atomically(folder / RESULTS, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
     plots.wer_over_hours(rows, folder / PLOT)
-    _replace(folder / PAGE, page(rows, PLOT))
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, "utf-8")
-    part.replace(path)
+    write_atomically(folder / PAGE, page(rows, PLOT))
 
 
 def read_results(folder: Path) -> list[Row]:

@@ -71,6 +71,27 @@ def test_links_have_readable_names_and_lead_to_the_artifacts(fakes: Any, steps: 
     assert (fakes.exp.with_name("moved") / "tiny" / "7-score" / "out.txt").exists()
 
 
+def test_two_runs_of_a_recipe_may_link_at_once(
+    fakes: Any, steps: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.carry_out(steps)
+    shutil.rmtree(fakes.exp / "tiny")
+    replace_it = Path.replace
+
+    def late(beside: Path, target: Path) -> Path:
+        with monkeypatch.context() as other:
+            other.setattr(Path, "replace", replace_it)
+            other.setattr(os, "getpid", lambda: 1)
+            fakes.carry_out(steps)
+        return replace_it(beside, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", late)
+        fakes.carry_out(steps)
+    names = {s.link_name for s in steps}
+    assert {p.name for p in (fakes.exp / "tiny").iterdir()} == names
+
+
 def test_links_of_steps_that_are_no_more_go(fakes: Any, steps: list[Step]) -> None:
     fakes.carry_out(steps)
     fakes.carry_out(steps[:-1])

@@ -302,6 +302,10 @@ def test_a_second_process_waits_and_names_the_owner(
     assert "waiting" in said
 
 
+def test_an_owner_who_leaves_while_we_ask_who_it_is_does_not_matter(tmp_path: Path) -> None:
+    assert store_module._owner(tmp_path / "lm-1.owner") == "another process"
+
+
 def test_the_lock_of_a_dead_process_clears_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

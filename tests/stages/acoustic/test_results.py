@@ -175,6 +175,28 @@ def test_the_picture_is_the_same_every_time(tmp_path: Path) -> None:
     ).read_bytes()
 
 
+def test_two_runs_may_write_the_results_of_one_recipe_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process writes everything between each of our writings and its renaming."""
+    rows = results.merge([finished(tmp_path, scored(tmp_path))])
+    out, replace_it = tmp_path / "out", Path.replace
+
+    def late(beside: Path, target: Path) -> Path:
+        with monkeypatch.context() as other:
+            other.setattr(Path, "replace", replace_it)
+            other.setattr("os.getpid", lambda: 1)
+            results.write_results(out, rows)
+        return replace_it(beside, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", late)
+        results.write_results(out, rows)
+    assert json.loads((out / "results.json").read_text()) == rows
+    names = ["RESULTS.md", "results.json", "wer_over_hours.png"]
+    assert sorted(p.name for p in out.iterdir()) == names
+
+
 def test_results_not_there_yet_are_told_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"vqasr run recipes/demo\.yaml"):
         results.read_results(tmp_path / "demo")
