@@ -223,8 +223,9 @@ def compare(recipes: tuple[str, ...], exp: Path, form: Any) -> None:
     from stages.acoustic import results
 
     check_readable(exp)
-    rows = [row for named in recipes for row in comparison.read(named, exp)]
-    click.echo(results.format_table(results.compare([rows]), form))
+    found = {named: comparison.read(named, exp) for named in recipes}
+    comparison.tell_apart(found)
+    click.echo(results.format_table(results.compare(found.values()), form))
 
 
 @cli.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,18 @@ def read(named: str, exp: Path) -> list[dict[str, Any]]:
     _check(rows, path)
     found: list[dict[str, Any]] = rows
     return found
+
+
+def tell_apart(found: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """Name recipes by their source where several sources have results of one name."""
+    sources: dict[str, set[str]] = {}
+    for source, rows in found.items():
+        for row in rows:
+            sources.setdefault(row["recipe"], set()).add(source)
+    for source, rows in found.items():
+        for row in rows:
+            if len(sources[row["recipe"]]) > 1:
+                row["recipe"] = f"{row['recipe']} ({source})"
 
 
 def _file_of(named: str, exp: Path) -> Path:

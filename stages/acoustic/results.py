@@ -60,7 +60,8 @@ def merge(finished: Iterable[Scored]) -> list[Row]:
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
     keys = ("test_set", "budget_seconds", "budget", "seed", "recipe")
-    return (*(row[k] for k in keys), row["decoder"] != "greedy", row["decoder"])
+    fold, decoder = str(row["fold"]), row["decoder"]
+    return (*(row[k] for k in keys), fold, decoder != "greedy", decoder)
 
 
 def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
@@ -125,6 +126,7 @@ COMPARED = (
     "recipe",
     "frontend",
     "decoder",
+    "fold",
     "wer",
     "wer_low",
     "wer_high",
@@ -163,10 +165,10 @@ def format_table(rows: Sequence[Row], fmt: Format) -> str:
 
 
 def _crossed(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and lines of budget x system; test set and seed only where there are several."""
+    """Header and lines of budget x system; test set, fold, seed only where there are several."""
     systems = list(dict.fromkeys((r["recipe"], r["decoder"]) for r in rows))
     systems.sort(key=lambda s: (s[0], s[1] != "greedy", s[1]))
-    lead = [k for k in ("test_set", "seed") if len({r[k] for r in rows}) > 1]
+    lead = [k for k in ("test_set", "fold", "seed") if len({r[k] for r in rows}) > 1]
     cells: dict[tuple[Any, ...], dict[tuple[str, str], str]] = {}
     for row in rows:
         hours = duration(row["budget_seconds"])

@@ -410,7 +410,7 @@ def test_compare_of_a_recipe_without_results_lists_those_there_are(tmp_path: Pat
 def result_row(recipe: str, wer: float) -> dict[str, Any]:
     told = dict.fromkeys(("cer", "wer_low", "wer_high", "lm_perplexity", "dev_seconds"), 0.0)
     names = {"test_set": "test", "frontend": "log_mel", "decoder": "greedy", "lm_text": "a text"}
-    numbers = {"budget_seconds": 60.0, "seed": 1, "reference_words": 9}
+    numbers = {"budget_seconds": 60.0, "seed": 1, "reference_words": 9, "fold": None}
     return told | names | numbers | {"budget": "1min", "recipe": recipe, "wer": wer}
 
 
@@ -431,3 +431,19 @@ def test_compare_shows_results_by_recipe_name_and_by_file(
         output = call(*args, "--format", form).output
         assert "v1.2" in output
         assert "two" in output
+
+
+def test_compare_tells_results_of_one_recipe_apart_by_where_they_are(tmp_path: Path) -> None:
+    for folder, wer in (("old", 0.5), ("new", 0.25)):
+        (tmp_path / folder).mkdir()
+        rows = [result_row("demo", wer), result_row(folder, 0.75)]
+        (tmp_path / folder / "results.json").write_text(json.dumps(rows))
+    old, new = (tmp_path / f / "results.json" for f in ("old", "new"))
+    rows = json.loads(call("compare", old, new, "--exp", tmp_path, "--format", "json").output)
+    told = {r["recipe"]: r["wer"] for r in rows}
+    assert told == {f"demo ({old})": 0.5, f"demo ({new})": 0.25, "old": 0.75, "new": 0.75}
+    table = call("compare", old, new, "--exp", tmp_path, "--format", "md").output
+    assert "50.0 [" in table
+    assert "25.0 [" in table
+    rows = json.loads(call("compare", old, old, "--exp", tmp_path, "--format", "json").output)
+    assert [r["recipe"] for r in rows] == ["demo", "old"]  # one source, however often

@@ -243,6 +243,17 @@ def test_seeds_and_test_sets_get_columns_where_there_are_several(tmp_path: Path)
     assert [c.strip() for c in header.strip("|").split("|")][:3] == ["test set", "seed", "budget"]
 
 
+def test_folds_get_a_column_where_there_are_several(tmp_path: Path) -> None:
+    greedy, beam = (scored(tmp_path, n, greedy=t) for n, t in (("a", GREEDY), ("b", BEAM)))
+    rows = results.merge(
+        [finished(tmp_path, greedy, fold="theo"), finished(tmp_path, beam, fold="lucas")]
+    )
+    header, _, *lines = results.format_table(results.compare([rows]), "md").splitlines()
+    assert header.split("|")[1].strip() == "fold"
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+    assert [(c[0], c[3].partition(" ")[0]) for c in cells] == [("lucas", "12.5"), ("theo", "37.5")]
+
+
 def test_no_results_make_an_empty_page(tmp_path: Path) -> None:
     results.write_results(tmp_path, [])
     assert json.loads((tmp_path / "results.json").read_text()) == []
