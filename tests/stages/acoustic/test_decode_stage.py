@@ -202,7 +202,7 @@ def test_processes_change_no_result(
     done: list[int] = []
     alone = tuning.tune(job, done.append)
     monkeypatch.setattr(tuning, "PARALLEL_FROM_SECONDS", 0.0)
-    monkeypatch.setattr(tuning.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(tuning.cores, "usable", lambda: 2)
     assert tuning.tune(job, done.append) == alone
     assert len(done) == 18
     assert len({t.errors for t in alone}) > 1  # the grid makes a difference here
