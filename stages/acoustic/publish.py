@@ -58,17 +58,24 @@ def _read(path: Path) -> Any:
 def _scored(recipe: Recipe, step: Step, store: Store) -> Scored:
     """The score step with what is to be known of it, found along the steps it reads."""
     decode = step.inputs["hypotheses"]
-    budget = decode.inputs["model"].inputs["budget"]
-    facts = json.loads((store.path(budget) / "summary.json").read_text("utf-8"))
-    test_set = decode.inputs["manifest"].label.removeprefix("test/")
+    test, dev = decode.inputs["manifest"], decode.inputs["tuned"].inputs["manifest"]
+    budget = _summary(store, decode.inputs["model"].inputs["budget"])
     return Scored(
         scores=store.path(step),
         lm=store.path(decode.inputs["lm"]),
         recipe=recipe.name,
         frontend=recipe.frontend_name,
         budget=str(step.budget),
-        budget_seconds=float(facts["speech_seconds"]),
+        budget_seconds=float(budget["speech_seconds"]),
         seed=int(step.seed or 0),
-        test_set=test_set,
+        test_set=test.label.removeprefix("test/"),
+        test_rejected=int(_summary(store, test)["rejected"]),
+        dev_rejected=int(_summary(store, dev)["rejected"]),
         fold=getattr(recipe.corpus, "fold", None),
     )
+
+
+def _summary(store: Store, prepared: Step) -> dict[str, Any]:
+    """What a step of stage 0 says of its content."""
+    told: dict[str, Any] = json.loads((store.path(prepared) / "summary.json").read_text("utf-8"))
+    return told

@@ -34,6 +34,7 @@ class Scored:
     Attributes:
         scores, lm: the artifacts of stages 7 and 4.
         budget_seconds: the labelled speech that the budget really holds.
+        test_rejected, dev_rejected: utterances that stage 0 could not use: they count nowhere.
         fold: which of several cuts of the corpus, or None where there is one.
     """
 
@@ -45,6 +46,8 @@ class Scored:
     budget_seconds: float
     seed: int
     test_set: str
+    test_rejected: int
+    dev_rejected: int
     fold: str | None = None
 
 
@@ -78,9 +81,11 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
         "lm_text": lm["lm_text"],
         "dev_seconds": told["dev_seconds"],
         "dev_utterances": told["dev_utterances"],
+        "dev_rejected": scored.dev_rejected,
         "test_seconds": told["test"]["seconds"],
         "test_utterances": told["test"]["utterances"],
         "test_speakers": told["test"]["speakers"],
+        "test_rejected": scored.test_rejected,
         "lm_order": lm["order"],
         "lm_perplexity": lm["dev_perplexity"],
         "lm_sentences": lm["sentences"],

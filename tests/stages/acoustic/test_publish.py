@@ -22,13 +22,14 @@ from stages.plan import published
 def scored(
     make_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]], tmp_path: Path
 ) -> tuple[Recipe, list[Step], Store]:
-    """A plan whose budgets are there."""
+    """A plan whose budgets, dev and test set are there."""
     recipe = make_recipe()
     steps, store = make_plan(recipe), Store(tmp_path / "exp" / "store")
     for step in steps:
-        if step.budget and step.stage == "prepare":
+        if step.stage == "prepare" and step in published(steps):
             store.path(step).mkdir(parents=True)
-            facts = {"speech_seconds": 2.0 if step.budget == "2s" else 5.5}
+            rejected = {"dev": 1, "test/test": 2}.get(step.label)
+            facts = {"speech_seconds": 2.0 if step.budget == "2s" else 5.5, "rejected": rejected}
             (store.path(step) / "summary.json").write_text(json.dumps(facts))
     return recipe, steps, store
 
@@ -42,6 +43,7 @@ def test_each_score_is_told_with_its_budget_seed_and_test_set(
         ("2s", 2.0, 1, "test"),
         ("all", 5.5, 1, "test"),
     ]
+    assert {(t.test_rejected, t.dev_rejected) for t in told} == {(2, 1)}
     assert {(t.recipe, t.frontend, t.fold) for t in told} == {("tiny", "unit_bert", None)}
     lm = next(s for s in steps if s.title == "4 lm ngram")
     assert {t.lm for t in told} == {store.path(lm)}

@@ -72,7 +72,7 @@ def finished(tmp_path: Path, scores: Path, **changes: Any) -> Scored:
     facts = {"lm_text": "the grammar", "order": 3, "dev_perplexity": 12.5, "sentences": 99}
     (lm / "lm.json").write_text(json.dumps({**facts, "vocabulary": 150}))
     values = {"recipe": "demo", "frontend": "unit_bert", "budget": "1min", "budget_seconds": 58.0}
-    values |= {"seed": 1, "test_set": "test", **changes}
+    values |= {"seed": 1, "test_set": "test", "test_rejected": 7, "dev_rejected": 3, **changes}
     return Scored(scores=scores, lm=lm, **values)
 
 
@@ -126,6 +126,7 @@ def test_rows_hold_what_the_contract_names(tmp_path: Path) -> None:
     assert rows[0]["lm_perplexity"] == 12.5
     assert rows[0]["dev_seconds"] == 90.0
     assert rows[0]["fold"] is None
+    assert (rows[0]["test_rejected"], rows[0]["dev_rejected"]) == (7, 3)
 
 
 def test_rows_are_sorted_by_hours_of_labels(tmp_path: Path) -> None:
@@ -155,6 +156,8 @@ def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None
     assert "Dev is larger than the budget 1min" in page
     assert "perplexity 12.5 on dev" in page
     assert "the grammar" in page
+    assert "2 speakers; 7 more were rejected and are not scored. Dev: " in page
+    assert "; 3 more were rejected." in page
     assert "ann 40.0, bob 33.3" in page
     assert (out / "wer_over_hours.png").read_bytes()[:4] == b"\x89PNG"
     assert results.read_results(out) == results.merge(runs)
