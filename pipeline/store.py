@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -13,7 +12,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from pipeline.audio import file_sha256
 from pipeline.console import say
 from pipeline.errors import RunError
 from pipeline.manifest import AUDIO_ROOT, audio_place
+from pipeline.provenance import sources_hash, versions
 from pipeline.stage import Step
 
 STAMP = "stamp.json"
@@ -30,7 +29,6 @@ INPUTS = "inputs.json"  # in a .partial folder: what its content was made from
 SCRATCH = "scratch/"  # in a .partial folder: what goes when the step is done
 NOT_HASHED = {STAMP, AUDIO_ROOT, INPUTS}
 HALF = ".tmp"  # ends the name of what a kill left half written
-TOLD_VERSIONS = ("torch", "transformers", "fairseq", "numpy", "kenlm", "flashlight-text", "jiwer")
 
 
 @dataclass(frozen=True)
@@ -252,32 +250,3 @@ def sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of what results depend on."""
-    found = {"python": platform.python_version()}
-    for name in TOLD_VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
-def sources_hash(step: Step) -> str:
-    """Hash of the Python files in the room of the stage that does the step's work."""
-    work = step.run.func if isinstance(step.run, partial) else step.run
-    module = sys.modules.get(work.__module__)
-    file = getattr(module, "__file__", None)
-    return _folder_hash(Path(file).parent) if file else ""
-
-
-@cache
-def _folder_hash(folder: Path) -> str:
-    told = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        told.update(path.relative_to(folder).as_posix().encode())
-        told.update(path.read_bytes())
-    return told.hexdigest()[:16]
