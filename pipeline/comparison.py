@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 
+RECIPE_FILES = (".yaml", ".yml")
 NUMBERS = ("budget_seconds", "wer", "wer_low", "wer_high")
 
 
@@ -25,7 +26,7 @@ def read(named: str, exp: Path) -> list[dict[str, Any]]:
         there = ", ".join(sorted(p.parent.name for p in exp.glob("*/results.json"))) or "none"
         raise UserError(
             f"{named} has no results ({path} is not there).",
-            remedy=f"vqasr run {named}; there are results of: {there}",
+            remedy=f"{_run_of(named)}; there are results of: {there}",
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
@@ -34,6 +35,12 @@ def read(named: str, exp: Path) -> list[dict[str, Any]]:
     _check(rows, path)
     found: list[dict[str, Any]] = rows
     return found
+
+
+def _run_of(named: str) -> str:
+    """The command that makes the results: only a recipe's file can be run."""
+    is_recipe = Path(named).suffix in RECIPE_FILES
+    return f"vqasr run {named}" if is_recipe else "run the recipe first (vqasr run RECIPE)"
 
 
 def tell_apart(found: Mapping[str, Sequence[dict[str, Any]]]) -> None:
@@ -54,7 +61,7 @@ def _file_of(named: str, exp: Path) -> Path:
     path = Path(named)
     if path.suffix == ".json":
         return path
-    if path.suffix in (".yaml", ".yml") and path.is_file():
+    if path.suffix in RECIPE_FILES and path.is_file():
         named = load(path).name
     return exp / named / "results.json"
 

@@ -2,7 +2,7 @@
 
 `run_dev` and `run_test` are the two kinds of step. Both write, per decoder, `<decoder>.trn`
 (`words (utterance-id)`) and `<decoder>.jsonl` (utt_id, speaker, seconds, ref, hyp), and
-weights.json; the dev step also keeps its log-probabilities.
+weights.json; both keep their log-probabilities.
 """
 
 from __future__ import annotations

@@ -407,6 +407,14 @@ def test_compare_of_a_recipe_without_results_lists_those_there_are(tmp_path: Pat
     assert result.exception.remedy == "vqasr run recipes/demo.yaml; there are results of: digits"
 
 
+def test_compare_of_a_name_without_results_does_not_tell_to_run_the_name(tmp_path: Path) -> None:
+    result = call("compare", "demo", "--exp", tmp_path / "exp")
+    assert isinstance(result.exception, UserError)
+    assert result.exception.remedy == (
+        "run the recipe first (vqasr run RECIPE); there are results of: none"
+    )
+
+
 def result_row(recipe: str, wer: float) -> dict[str, Any]:
     told = dict.fromkeys(("cer", "wer_low", "wer_high", "lm_perplexity", "dev_seconds"), 0.0)
     names = {"test_set": "test", "frontend": "log_mel", "decoder": "greedy", "lm_text": "a text"}
