@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import UserError
 from pipeline.store import write_atomically
 from stages.acoustic.lm_stage import LM_FACTS
 from stages.acoustic.score_stage import SCORES
@@ -104,23 +103,6 @@ def write_results(folder: Path, rows: Sequence[Row]) -> None:
     write_atomically(folder / RESULTS, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
     plots.wer_over_hours(rows, folder / PLOT)
     write_atomically(folder / PAGE, page(rows, PLOT))
-
-
-def read_results(folder: Path) -> list[Row]:
-    """The rows of exp/<recipe>.
-
-    Raises:
-        UserError: there are none yet.
-    """
-    path = folder / RESULTS
-    if not path.is_file():
-        raise UserError(
-            f"No results of {folder.name} yet.",
-            found=f"no {path}",
-            remedy=f"vqasr run recipes/{folder.name}.yaml",
-        )
-    rows: list[Row] = json.loads(path.read_text("utf-8"))
-    return rows
 
 
 COMPARED = (

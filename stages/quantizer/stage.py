@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.store import write_atomically
+
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.recipe import QuantizerSettings
@@ -43,7 +45,7 @@ def run(
         model, told = _trained(ctx, settings, speech, seed)
     _quietly_save(model, ctx.folder)
     told |= _codebook(ctx, model, speech)
-    _write(ctx.folder / CODEBOOK, json.dumps(told, indent=1) + "\n")
+    write_atomically(ctx.folder / CODEBOOK, json.dumps(told, indent=1) + "\n")
 
 
 def _trained(
@@ -77,7 +79,7 @@ def _trained(
             say=ctx.say,
         )
     lines = [json.dumps(record) for record in trained.history]
-    _write(ctx.folder / HISTORY, "".join(f"{line}\n" for line in lines))
+    write_atomically(ctx.folder / HISTORY, "".join(f"{line}\n" for line in lines))
     chance = chance_bits(settings.negatives + settings.cross_sample_negatives, settings.infonce)
     last = trained.history[-1]["loss_bits"]
     ctx.say(f"contrastive loss {last:.2f} bits at the end, chance is {chance:.2f}")
@@ -147,9 +149,3 @@ def _quietly_save(model: QuantizerModel, folder: Path) -> None:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text, "utf-8")
-    partial.rename(path)

@@ -8,8 +8,8 @@ import pytest
 from pipeline import audio
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import BertSettings
-from stages.acoustic.finetune import count_frames
 from stages.acoustic.frontends import log_mel
+from stages.acoustic.labelled import count_frames
 
 
 def tone(pitch_hz: float, seconds: float = 1.0) -> np.ndarray:
