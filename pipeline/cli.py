@@ -284,7 +284,7 @@ def _plan(recipe: Recipe, exp: Path, mode: str) -> list[Step]:
 def _stage_number(text: str) -> int:
     from stages import STAGES
 
-    if text.isdigit() and int(text) < len(STAGES):
+    if text.isdecimal() and int(text) < len(STAGES):
         return int(text)
     if text in STAGES:
         return STAGES.index(text)

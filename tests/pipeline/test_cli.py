@@ -72,6 +72,7 @@ def done(
         (["--set", "corpus.root=/no/folder"], "No such corpus folder: /no/folder"),
         (["--stage", "fientune"], "There is no stage 'fientune'; did you mean finetune?"),
         (["--stage", "8"], "There is no stage '8'"),
+        (["--stage", "²"], "There is no stage '²'"),
         (["--stage", "5", "--stop-stage", "4"], "--stage 5 comes after --stop-stage 4"),
         (["--set", "decode.decoders=[greedi]"], "Unknown decoder 'greedi'. did you mean greedy?"),
     ],
