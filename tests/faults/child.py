@@ -57,7 +57,7 @@ def child_main(
         if count == 1:  # more at once is what an earlier process did
             _tell(handle, bar.what, bar.done)
 
-    Progress.update = told  # type: ignore[method-assign]
+    setattr(Progress, "update", told)  # noqa: B010
     with open(os.devnull, "w") as nowhere:
         sys.stdout = sys.stderr = nowhere
         work(*arguments)
@@ -80,7 +80,7 @@ class _Saves:
 
         for owner, name in ((os, "fsync"), (Path, "replace"), (Path, "unlink")):
             setattr(owner, name, self._counted(getattr(owner, name)))
-        checkpoints.open = self._opened  # type: ignore[attr-defined]
+        setattr(checkpoints, "open", self._opened)  # noqa: B010
         save = checkpoints.save
 
         def watched(*args: Any) -> None:
@@ -89,7 +89,7 @@ class _Saves:
             self.inside = False
             self.tell(self.calls)
 
-        checkpoints.save = watched
+        setattr(checkpoints, "save", watched)  # noqa: B010
 
     def _opened(self, *args: Any) -> _Watched:
         return _Watched(open(*args), self.call)

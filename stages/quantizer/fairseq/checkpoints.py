@@ -22,7 +22,7 @@ CRASHED = "crash.pt"  # fairseq writes it when a training fails; not a state to 
 @contextmanager
 def kept_by_us(folder: Path) -> Iterator[None]:
     """While it lasts, fairseq's trainer saves into `folder` by way of `checkpoints.save`."""
-    utils = import_fairseq("fairseq.checkpoint_utils")
+    utils: Any = import_fairseq("fairseq.checkpoint_utils")
     theirs = utils.save_checkpoint
     utils.save_checkpoint = _save
     try:
