@@ -105,11 +105,9 @@ def fairseq_config(
         "optimization": {"max_update": settings.updates, "lr": [rate], "stop_min_lr": -1.0},
         "checkpoint": {
             "save_dir": str(folder),
-            "restore_file": str(start) if start else "checkpoint_last.pt",
+            "restore_file": str(start) if start else "checkpoint_last.pt",  # its name for none
             "save_interval": NEVER,
             "save_interval_updates": settings.checkpoint_every,
-            "keep_interval_updates": 2,
-            "no_epoch_checkpoints": True,
         },
         "task": {"_name": TASK, "data": "."},
         "model": {"_name": MODEL, **model_section(settings)},
