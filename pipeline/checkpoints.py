@@ -1,9 +1,9 @@
 """Checkpoints of a training: two are kept, and the newest whole one is gone on from.
 
-`checkpoint-00000035.pt` is the state after 35 updates; `checkpoint-00000035.sha256` beside it is the
-checksum of its content. Both are written under another name, synced and then renamed, the checksum
-first: a checkpoint that is there is whole after a kill and after a power cut. What storage
-damages later does not agree with its checksum.
+`checkpoint-00000035.pt` is the state after 35 updates; `checkpoint-00000035.sha256` beside it is
+the checksum of its content. Both are written under another name, synced and then renamed, the
+checksum first: a checkpoint that is there is whole after a kill and after a power cut. What is
+damaged later does not agree with its checksum.
 """
 
 from __future__ import annotations

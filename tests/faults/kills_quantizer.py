@@ -1,12 +1,12 @@
 """Exact resume of stage 1: kill -9 at random moments, then compare with an uninterrupted run.
 
-    python -m tests.faults.kills_quantizer --kills 20 --seed 1
+    python -m tests.faults.kills_quantizer --kills 30 --seed 1
 
 Gumbel and k-means are trained by `vqasr run`, `none` (which no recipe takes yet) by the stage's
-function, all with dropout. The kills are shared out over them: five in a row at one place, the others
-spread over the training, a third of those in the writing of a checkpoint. Compared are the
-artifact's files and every tensor of the last checkpoint, which has the predictor and the optimizer
-too. The exit status is 1 where anything differs.
+function, all with dropout. The kills are shared out over them: five in a row at one place, the
+others spread over the training, half of those in the saving of a checkpoint; one more comes
+after the last update. Compared are the artifact's files and every tensor of the last checkpoint,
+which has the predictor and the optimizer too. The exit status is 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,16 @@ import yaml
 from tabulate import tabulate
 
 from tests.faults import kills
-from tests.faults.kills import Job, Moment, Told
+from tests.faults.child import Moment, program
+from tests.faults.kills import Job, Told
 
 KINDS = ("gumbel", "kmeans", "none")
 UPDATES = 60
 BURST = 5
 LAST = "last.pt"  # the last checkpoint, which the program removes
 QUANTIZER: dict[str, Any] = {
-    "encoder_layers": [[64, 10, 5], [64, 8, 4], [64, 4, 2], [64, 4, 2], [64, 4, 2]],
-    "aggregator_layers": [[64, 2, 1], [64, 3, 1]],
+    "encoder_layers": [[128, 10, 5], [128, 8, 4], [128, 4, 4], [128, 4, 2]],
+    "aggregator_layers": [[128, 2, 1], [128, 3, 1]],
     "codes": 16,
     "prediction_steps": 4,
     "negatives": 4,
@@ -92,7 +92,7 @@ class Trial:
     def __init__(self, folder: Path, kind: str, updates: int, train: Path | None = None) -> None:
         self.folder, self.kind, self.updates = folder, kind, updates
         folder.mkdir(parents=True)
-        self.job = Job(kills.program, (), "quantizer", self._checkpoints, self._keep_last)
+        self.job = Job(program, (), "quantizer", self._checkpoints, self._keep_last)
         if kind == "none":
             self.job = replace(self.job, work=stage_alone, arguments=(folder, train, updates))
         else:
@@ -200,7 +200,7 @@ def measure(
         once = whole.run([])
         if kind != "none":
             train = whole.train
-        moments = moments_of(rng, count, updates, once.seconds / updates)
+        moments = moments_of(rng, count, updates, once)
         killed = Trial(root / kind / "killed", kind, updates, train)
         told = killed.run(moments)
         tensors, files = whole.tensors(), whole.hashes()
@@ -215,16 +215,14 @@ def measure(
         )
 
 
-def moments_of(
-    rng: random.Random, count: int, updates: int, unit_seconds: float
-) -> list[Moment]:
-    """Five in a row at one place where there are as many, the others spread; in order."""
+def moments_of(rng: random.Random, count: int, updates: int, once: Told) -> list[Moment]:
+    """Five in a row at one place where there are as many, the others spread; one at the end."""
     in_a_row = BURST if count >= BURST else 0
-    moments = kills.spread(rng, count - in_a_row, updates - 5, unit_seconds)
-    at = rng.randrange(1, updates - 5)
-    return sorted(
-        moments + kills.burst(rng, in_a_row, at, unit_seconds), key=lambda moment: moment.unit
-    )
+    moments = kills.spread(rng, count - in_a_row, updates, once)
+    at, second = rng.randrange(1, updates), once.seconds / updates
+    moments += [Moment(at, rng.uniform(0, second)) for _ in range(in_a_row)]
+    after = Moment(updates, rng.uniform(0, 2 * second))  # it may come too late to hit
+    return [*sorted(moments, key=lambda moment: moment.unit), after]
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -233,7 +231,7 @@ def table(outcomes: list[Outcome]) -> str:
         [
             o.kind,
             o.told.kills,
-            o.told.in_writes,
+            o.told.in_saves,
             o.told.repeated,
             o.told.most_files,
             f"{o.differing} of {o.tensors}",
@@ -244,8 +242,8 @@ def table(outcomes: list[Outcome]) -> str:
     headers = [
         "quantizer",
         "kills",
-        "in a write",
-        "updates repeated",
+        "in a save",
+        "updates done again",
         "most checkpoint files",
         "tensors differing",
         "files differing",
@@ -255,7 +253,7 @@ def table(outcomes: list[Outcome]) -> str:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
     shares = {kind: chosen.kills // len(KINDS) for kind in KINDS}

@@ -1,9 +1,9 @@
-"""fairseq's state in checkpoints of our own (pipeline/checkpoints.py), in place of fairseq's saving.
+"""fairseq's state in checkpoints of ours (pipeline/checkpoints.py), in place of its own saving.
 
-fairseq 0.12.2 writes beside and renames, without a sync: after a power cut the file may be
-torn or empty. It then copies the file over `checkpoint_last.pt` in place: a kill in between leaves half of
-one. A save at the end of an epoch writes `checkpoint_last.pt` alone and removes no older file: there is
-nothing to fall back to, and a copy kept for that purpose would stay for good.
+fairseq 0.12.2 writes beside and renames, without a sync: after a power cut the file may be torn
+or empty. It then copies the file over `checkpoint_last.pt` in place: a kill in between leaves
+half of one. A save at the end of an epoch writes `checkpoint_last.pt` alone and removes no older
+file: there is nothing to fall back to, and a copy kept for that purpose would stay for good.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CRASHED = "crash.pt"  # fairseq writes it when a training fails; not a state to 
 @contextmanager
 def kept_by_us(folder: Path) -> Iterator[None]:
     """While it lasts, fairseq's trainer saves into `folder` by way of `checkpoints.save`."""
-    utils = import_fairseq("fairseq.checkpoint_utils")
+    utils: Any = import_fairseq("fairseq.checkpoint_utils")
     theirs = utils.save_checkpoint
     utils.save_checkpoint = _save
     try:

@@ -10,10 +10,11 @@ from omegaconf import OmegaConf
 from pipeline.recipe import QuantizerSettings
 from stages.quantizer import geometry
 from stages.quantizer.fairseq.model import NAME as MODEL
-from stages.quantizer.fairseq.model import VqasrWav2VecConfig, quantizer_config
+from stages.quantizer.fairseq.model import VqasrWav2VecConfig
 from stages.quantizer.fairseq.task import LOGGED
 from stages.quantizer.fairseq.task import NAME as TASK
 from stages.quantizer.model import QuantizerConfig
+from stages.quantizer.published import quantizer_config
 
 SEED_STRIDE = 1_000_003  # fairseq seeds update u with seed + u: keeps two seeds' draws apart
 NEVER = 10**9

@@ -1,4 +1,4 @@
-"""What fairseq's trainer is resumed from: few files, whole ones, at any update that a signal picks."""
+"""What fairseq's trainer goes on from: few files, whole ones, at whatever update a signal came."""
 
 from __future__ import annotations
 
