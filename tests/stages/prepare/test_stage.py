@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,10 +175,13 @@ def test_what_a_split_holds_does_not_tell_the_names_of_files_left_in_place(
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         soundfile.write(tmp_path / name / f"{name}.wav", NOISE, 16_000)
+        (tmp_path / name / f"{name}-bad.wav").write_bytes(b"garbage" * 100)
         told = Source("a", "anna", "go", tmp_path / name, (f"{name}.wav",))
+        bad = replace(told, id="b", files=(f"{name}-bad.wav",))
         ctx = context(f"split-{name}")
-        manifest = write_split(ctx, [told])
+        manifest = write_split(ctx, [told, bad])
         assert len(manifest.samples(manifest["a"])) == 16_000
+        assert list(rejected(ctx)) == ["b"]
         shutil.rmtree(ctx.scratch)
     assert hash_outputs(tmp_path / "split-one") == hash_outputs(tmp_path / "split-other")
 
