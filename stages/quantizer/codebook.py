@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from stages.quantizer.encoder import TimeGroupNorm
 
 Init = Literal["fairseq", "normal"]
+REHEATED = 100  # updates that the temperature takes to fall again after a repair
 
 
 def perplexity(probabilities_GV: Tensor) -> Tensor:
@@ -75,11 +76,21 @@ class GumbelCodebook(nn.Module):
         self.input_norm = nn.LayerNorm(dim) if input_norm else None
         self.temperatures = temperature
         self.temperature = temperature[0]
+        self.reheated_at: int | None = None  # update of a repair: see doctor.py
+        self.last_inputs_BDF: Tensor | None = None  # of the training batch, for the doctor
+        self.last_codes_NG: Tensor | None = None
 
     def set_num_updates(self, updates: int) -> None:
-        """fairseq's hook: the temperature of the update that comes next."""
+        """fairseq's hook: the temperature of the update that comes next.
+
+        After a repair it starts from the first once more, and falls to the last in `REHEATED`
+        updates.
+        """
         first, last, decay = self.temperatures
         self.temperature = max(first * decay**updates, last)
+        if self.reheated_at is not None:
+            share = (updates - self.reheated_at) / REHEATED
+            self.temperature = max(self.temperature, first * (last / first) ** share)
 
     def logits(self, z_BDF: Tensor) -> Tensor:
         """(N, G, V)."""
@@ -103,6 +114,8 @@ class GumbelCodebook(nn.Module):
         with torch.no_grad():
             best_NG = logits_NGV.argmax(-1)
             shares_GV = code_shares(best_NG, self.codes)
+            if self.training:
+                self.last_inputs_BDF, self.last_codes_NG = z_BDF.detach(), best_NG
         flat = logits_NGV.flatten(0, 1)
         if self.training:
             chosen = F.gumbel_softmax(flat.float(), tau=self.temperature, hard=True).type_as(flat)
@@ -155,6 +168,8 @@ class KmeansCodebook(nn.Module):
         self.gamma = gamma
         self.restart_every, self.restart_until = restart_every, restart_until
         self.updates = 0
+        self.last_inputs_BDF: Tensor | None = None  # of the training batch, for the doctor
+        self.last_codes_NG: Tensor | None = None
 
     def set_num_updates(self, updates: int) -> None:
         """Called by the trainer before each update."""
@@ -213,6 +228,8 @@ class KmeansCodebook(nn.Module):
         if self.training and due and self.updates < self.restart_until:
             self._restart_dead(ze_BDF, codes_BFG)
             codes_BFG = self._nearest(ze_BDF)
+        if self.training:
+            self.last_inputs_BDF, self.last_codes_NG = z_BDF.detach(), codes_BFG.flatten(0, 1)
         zq_BDF = self.vectors(codes_BFG).transpose(1, 2)
         ze, zq = ze_BDF.float(), zq_BDF.float()
         latent, commitment = F.mse_loss(zq, ze.detach()), F.mse_loss(ze, zq.detach())

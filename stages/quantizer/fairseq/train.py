@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest
 from pipeline.recipe import QuantizerSettings
+from stages.quantizer.doctor import Doctor
 from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.checkpoints import keep_apart, newest_intact
 from stages.quantizer.fairseq.config import (
@@ -25,7 +26,7 @@ from stages.quantizer.fairseq.config import (
 )
 from stages.quantizer.fairseq.crops import Crops
 from stages.quantizer.fairseq.task import SESSION, Session, not_finite
-from stages.quantizer.history import Record
+from stages.quantizer.history import History, Record, in_words
 from stages.quantizer.model import QuantizerConfig
 
 
@@ -36,6 +37,7 @@ class Trained:
     Attributes:
         weights: the whole state dict, fairseq's names, predictor included.
         history: one record per window of updates.
+        collapses, repairs: of the codebook, in order; see doctor.py.
         left_out: utterances that were too short.
     """
 
@@ -43,6 +45,8 @@ class Trained:
     weights: dict[str, Tensor]
     history: list[Record]
     left_out: int
+    collapses: list[dict[str, Any]]
+    repairs: list[dict[str, Any]]
 
 
 def train(
@@ -65,7 +69,8 @@ def train(
         on_update: called after every update with its figures.
 
     Raises:
-        RunError: no speech is long enough, or the loss is not finite.
+        RunError: no speech is long enough, the loss is not finite, or the codebook collapses and
+            `settings.on_collapse` does not say to go on.
     """
     crops = Crops(
         speech,
@@ -83,11 +88,14 @@ def train(
                 keep_apart(folder, update - 1)
             if record:
                 draw(record)
+                logging.getLogger("vqasr").info(in_words(record))
             on_update(update, figures)
 
-        session = Session(crops, after_update)
+        history = History(0 if settings.type == "none" else settings.codes)
+        session = Session(crops, after_update, history, Doctor(settings, seed, say))
         if start:
-            session.history.restore(start.state["task_state"]["history"])
+            history.restore(start.state["task_state"]["history"])
+            session.doctor.restore(start.state["task_state"]["doctor"])
         if done < settings.updates:
             path = start.path if start else None
             _run_fairseq(fairseq_config(settings, seed, folder, device, path), session)
@@ -99,8 +107,14 @@ def train(
             found=str(end.updates if end else 0),
             remedy="see the step's log",
         )
-    history = session.history.records()
-    return Trained(model_config(settings), end.state["model"], history, crops.left_out)
+    return Trained(
+        model_config(settings),
+        end.state["model"],
+        history.records(),
+        crops.left_out,
+        session.doctor.state.collapses,
+        session.doctor.state.repairs,
+    )
 
 
 @contextmanager
