@@ -52,9 +52,7 @@ class Doctor:
         say: for the lines that a person should read.
     """
 
-    def __init__(
-        self, settings: QuantizerSettings, seed: int, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, settings: QuantizerSettings, seed: int, say: Callable[[str], None]) -> None:
         self.settings, self.seed, self.say = settings, seed, say
         self.state = State([0] * settings.groups, settings.diversity_weight)
 
@@ -87,7 +85,10 @@ class Doctor:
             return
         if self.settings.on_collapse == "stop" or len(self.state.repairs) == MOST_REPAIRS:
             raise self._error(update, figures)
-        self._repair(update, groups, figures, model)
+        low = 2 * collapsed_below(self.settings.codes)  # a group on its way is treated with it
+        every = by_group(record, "perplexity")
+        ill = [group for group, perplexity in enumerate(every) if perplexity < low]
+        self._repair(update, ill, figures, model)
 
     def _collapsed(self, record: Record) -> list[int]:
         """The groups below the threshold, once one of them has been there for long enough."""

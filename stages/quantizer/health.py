@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest, Utterance
 from stages.quantizer.model import QuantizerModel
+from stages.quantizer.stage import CODEBOOK
 
 SAMPLE_SECONDS = 600.0  # of speech that the report looks at
-REPORT = "codebook.json"  # the report's name in the artifact of stage 1
 
 
 def collapsed_below(codes: int) -> float:
     """The perplexity below which a group of `codes` codes has collapsed.
 
-    3 % of what the codes allow, but at least 1.5 (next to nothing is said: one code, now and then
-    another) and at most 4. Short runs that ended well came no lower than 30 % at any time.
+    5 % of what the codes allow, but at least 1.5 (one code, now and then another) and at most 8.
+    Short runs that ended well came no lower than 30 % in any window.
     """
-    return min(max(0.03 * codes, 1.5), 4.0)
+    return min(max(0.05 * codes, 1.5), 8.0)
 
 
 def sample(
@@ -119,7 +119,7 @@ def refuse_collapsed(quantizer: Path) -> None:
     Raises:
         RunError: a group of its codebook has collapsed.
     """
-    path = quantizer / REPORT
+    path = quantizer / CODEBOOK
     report = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     if report.get("collapsed"):
         raise RunError(

@@ -90,7 +90,7 @@ def flat(report: dict[str, Any]) -> Record:
 
 def by_group(record: Record, name: str) -> list[float]:
     """The figure `name` of each group, in order."""
-    found = []
+    found: list[float] = []
     while (key := f"{name}_{len(found)}") in record:
         found.append(record[key])
     return found

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from pipeline.errors import RunError
-from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.doctor import Doctor
+from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.crops import Crops
 from stages.quantizer.history import History, Record
 
