@@ -2,7 +2,8 @@
 
 The artifact:
     config.json, model.safetensors   the QuantizerModel (stages/quantizer/model.py)
-    codebook.json                    how healthy the codebook is, and the final loss
+    codebook.json                    how healthy the codebook is and was, and the final loss
+    codebook.png                     the same as a picture (not where there is no codebook)
     history.jsonl                    loss, perplexities, temperature, learning rate by update
 """
 
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.recipe import QuantizerSettings
     from pipeline.stage import StepContext
+    from stages.quantizer.fairseq.train import Trained
     from stages.quantizer.model import QuantizerModel
 
-VERSION = 1
+VERSION = 2
 CODEBOOK = "codebook.json"
+PLOT = "codebook.png"
 HISTORY = "history.jsonl"
 
 
@@ -31,7 +34,7 @@ def run(
 
     Raises:
         UserError: `quantizer.from` is no quantizer.
-        RunError: the training failed.
+        RunError: the training failed, or the codebook collapsed for good.
     """
     from pipeline.manifest import Manifest
 
@@ -42,8 +45,9 @@ def run(
     else:
         model, told = _trained(ctx, settings, speech, seed)
     _quietly_save(model, ctx.folder)
-    told |= _codebook(ctx, model, speech)
-    _write(ctx.folder / CODEBOOK, json.dumps(told, indent=1) + "\n")
+    told = _codebook(ctx, model, speech) | told
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in told.items()]
+    _write(ctx.folder / CODEBOOK, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _trained(
@@ -89,10 +93,25 @@ def _trained(
         "chance_bits": round(chance, 6),
         "utterances_too_short": trained.left_out,
     }
+    if settings.type != "none":
+        told |= _past(ctx.folder / PLOT, trained, settings.codes, chance)
     return _exported(trained), told
 
 
-def _exported(trained: Any) -> QuantizerModel:
+def _past(plot: Path, trained: Trained, codes: int, chance_bits: float) -> dict[str, Any]:
+    """How the codebook fared while it was trained, drawn and told."""
+    from stages.quantizer import history, plots
+
+    records, repairs = trained.history, trained.repairs
+    plots.codebook(records, plot, codes=codes, chance_bits=chance_bits, repairs=repairs)
+    return {
+        "collapses": trained.collapses,
+        "repairs": repairs,
+        "history": history.columns(records),
+    }
+
+
+def _exported(trained: Trained) -> QuantizerModel:
     from stages.quantizer.model import QuantizerModel
 
     model = QuantizerModel(trained.config)

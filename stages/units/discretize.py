@@ -20,9 +20,11 @@ def discretize(ctx: StepContext) -> None:
     import torch
 
     from pipeline.manifest import Manifest
+    from stages.quantizer import health
     from stages.quantizer.model import QuantizerModel
     from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
 
+    health.refuse_collapsed(ctx.inputs["quantizer"])
     manifest = Manifest.load(ctx.inputs["manifest"])
     model = QuantizerModel.from_pretrained(ctx.inputs["quantizer"]).eval()
     torch.nn.Module.to(model, ctx.device)

@@ -17,6 +17,7 @@ from pipeline import checkpoints, interrupt
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest
 from pipeline.recipe import QuantizerSettings
+from stages.quantizer.doctor import Doctor
 from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.checkpoints import kept_by_us
 from stages.quantizer.fairseq.config import (
@@ -26,7 +27,7 @@ from stages.quantizer.fairseq.config import (
 )
 from stages.quantizer.fairseq.crops import Crops
 from stages.quantizer.fairseq.task import SESSION, Session, not_finite
-from stages.quantizer.history import Record
+from stages.quantizer.history import History, Record, in_words
 from stages.quantizer.model import QuantizerConfig
 
 AT_ONCE_HOURS = 1e-9  # of training, after which fairseq saves and stops
@@ -39,6 +40,7 @@ class Trained:
     Attributes:
         weights: the whole state dict, fairseq's names, predictor included.
         history: one record per window of updates.
+        collapses, repairs: of the codebook, in order; see doctor.py.
         left_out: utterances that were too short.
     """
 
@@ -46,6 +48,8 @@ class Trained:
     weights: dict[str, Tensor]
     history: list[Record]
     left_out: int
+    collapses: list[dict[str, Any]]
+    repairs: list[dict[str, Any]]
 
 
 def train(
@@ -69,7 +73,8 @@ def train(
 
     Raises:
         KeyboardInterrupt: after a signal, when the update at hand is saved.
-        RunError: no speech is long enough, or the loss is not finite.
+        RunError: no speech is long enough, the loss is not finite, or the codebook collapses and
+            `settings.on_collapse` does not say to go on.
     """
     crops = Crops(
         speech,
@@ -86,13 +91,16 @@ def train(
         def after_update(update: int, figures: Record, record: Record | None) -> None:
             if record:
                 draw(record)
+                logging.getLogger("vqasr").info(in_words(record))
             on_update(update, figures)
             if interrupt.requested():
                 cfg.optimization.stop_time_hours = AT_ONCE_HOURS
 
-        session = Session(crops, after_update)
+        history = History(0 if settings.type == "none" else settings.codes)
+        session = Session(crops, after_update, history, Doctor(settings, seed, say))
         if start:
-            session.history.restore(start.state["task_state"]["history"])
+            history.restore(start.state["task_state"]["history"])
+            session.doctor.restore(start.state["task_state"]["doctor"])
         if done < settings.updates:
             _run_fairseq(cfg, session, folder)
     end = checkpoints.newest(folder, say)
@@ -103,8 +111,14 @@ def train(
             found=str(end.updates if end else 0),
             remedy="see the step's log",
         )
-    history = session.history.records()
-    return Trained(model_config(settings), end.state["model"], history, crops.left_out)
+    return Trained(
+        model_config(settings),
+        end.state["model"],
+        history.records(),
+        crops.left_out,
+        session.doctor.state.collapses,
+        session.doctor.state.repairs,
+    )
 
 
 @contextmanager
