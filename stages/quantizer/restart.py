@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from stages.quantizer.codebook import GumbelCodebook, KmeansCodebook, code_shares
 
-SPREAD = 4.0  # standard deviation of the logits that set restarted Gumbel codes apart
+WHITENED_FROM = 1e-2  # of the mean variance: weaker directions are mostly noise
+# Standard deviation over the frames of what sets restarted Gumbel codes apart, in logits. On the
+# demo's speech 4 and 11 left fewer codes in use: what the diversity loss sees was too steep.
+SPREAD = 2.0
 
 
 @torch.no_grad()
@@ -60,26 +63,34 @@ def _restart_logits(
 ) -> int:
     """Each dead code is split off the code that its group chooses most.
 
-    Its logit becomes that code's plus a random direction of the centred, standardised
-    features, with a standard deviation of `SPREAD` over the frames: what raised the winner above
-    all others raises the new code too, and the frames' differences decide between them.
+    Its logit becomes that code's plus a random direction of the whitened features, with a
+    standard deviation of `SPREAD` over the frames: what raised the winner above all others
+    raises the new code too, and the frames' differences decide between them. Without whitening
+    the few strongest directions of speech would let few codes win.
     """
     assert codebook.last_codes_NG is not None
     layer, hidden_ND = _logit_layer(codebook)
-    mean_D, scale_D = hidden_ND.mean(0), hidden_ND.std(0)
-    scale_D = scale_D.clamp_min(1e-3 * float(scale_D.max()) + 1e-12)
+    mean_D, whiten_DD = hidden_ND.mean(0), _whitening(hidden_ND)
     weight_GVD = layer.weight.view(codebook.groups, codebook.codes, -1)
     bias_GV = layer.bias.view(codebook.groups, codebook.codes)
     for group in groups:
         dead = dead_GV[group].nonzero().flatten()
         most = int(torch.bincount(codebook.last_codes_NG[:, group]).argmax())
         noise = torch.randn(len(dead), len(mean_D), generator=generator).to(mean_D.device)
-        directions = noise / scale_D
+        directions = noise @ whiten_DD
         spread = ((hidden_ND - mean_D) @ directions.T).std(0).clamp_min(1e-6)
         directions *= (SPREAD / spread)[:, None]
         weight_GVD[group, dead] = weight_GVD[group, most] + directions
         bias_GV[group, dead] = bias_GV[group, most] - directions @ mean_D
     return int(dead_GV[list(groups)].sum())
+
+
+def _whitening(hidden_ND: Tensor) -> Tensor:
+    """The inverse root of the features' covariance; directions below its floor count less."""
+    values_D, vectors_DD = torch.linalg.eigh(torch.cov(hidden_ND.T).double())
+    floor = WHITENED_FROM * float(values_D.mean()) + 1e-12
+    scale_D = (values_D.clamp_min(0) + floor).rsqrt()
+    return (vectors_DD * scale_D @ vectors_DD.T).float()
 
 
 def _redraw_vectors(

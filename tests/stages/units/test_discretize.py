@@ -14,6 +14,7 @@ from pipeline import audio
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.stage import StepContext
+from stages.quantizer import health, stage
 from stages.quantizer.model import QuantizerConfig, QuantizerModel
 from stages.units import discretize
 from stages.units.corpus import FACTS, UnitCorpus, facts_text, shard_path, write_shard
@@ -150,3 +151,14 @@ def test_a_collapsed_codebook_is_refused(
     given = {"units/train": units_of(tmp_path / "units", [[1, 1]] * 50)} | inputs
     with pytest.raises(RunError, match=r"(?s)collapsed.*1 unit in use.*diversity_weight"):
         discretize.build_vocabulary(context("vocabulary", given))
+
+
+def test_a_quantizer_that_collapsed_is_not_used(
+    context: MakeContext, inputs: dict[str, Path]
+) -> None:
+    report = health.report(np.full((50, 2), 3), 6)
+    (inputs["quantizer"] / stage.CODEBOOK).write_text(json.dumps(report))
+    ctx = context("units", inputs)
+    with pytest.raises(RunError, match=r"(?s)collapsed.*1 of 6, 1 of 6 codes.*on_collapse"):
+        discretize.discretize(ctx)
+    assert not list(ctx.folder.iterdir())

@@ -136,7 +136,7 @@ class Killed(BaseException):
     """Stands in for a kill: nothing but the checkpoints outlives it."""
 
 
-@pytest.mark.parametrize("kind", ["gumbel", pytest.param("kmeans", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", KINDS)
 def test_kills_around_a_repair_change_no_bit(
     outcome: Callable[[str, str], Outcome], speech: Manifest, tmp_path: Path, kind: str
 ) -> None:
