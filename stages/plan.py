@@ -119,6 +119,8 @@ class _Planner:
 
     def _units(self, quantizer: Step) -> None:
         version = discretize_stage.VERSION
+        settings = self.recipe.discretize
+        run = partial(discretize_stage.discretize, settings=settings)
         for name, split in self.splits.items():
             if name not in self.pretraining and name.startswith("unlabelled"):
                 continue
@@ -127,9 +129,10 @@ class _Planner:
                 2,
                 name,
                 version,
-                {},
+                settings.signed(),
                 {"manifest": split, "quantizer": quantizer},
-                discretize_stage.discretize,
+                run,
+                shared=True,
             )
         inputs = {f"units/{name}": self.units[name] for name in self.pretraining}
         inputs["quantizer"] = quantizer
