@@ -61,6 +61,8 @@ class Step:
         run: does the work, in the folder that it is given.
         audio_root: where audio that the artifact leaves in place lies (stage 0 only).
         unknown: content is not known yet (nobody has read the corpus): never fresh.
+        shared: several processes may run it at once in the same folder; `run` then has to
+            share the work out, and returns when all of it is done, by whomever.
     """
 
     stage: str
@@ -74,6 +76,7 @@ class Step:
     seed: int | None = None
     audio_root: Path | None = None
     unknown: bool = False
+    shared: bool = False
 
     @property
     def title(self) -> str:

@@ -122,6 +122,8 @@ class _Planner:
     def _units(self, quantizer: Step) -> None:
         version = discretize_stage.VERSION
         given = self.recipe.bert.from_ if "bert" in self.uses else None
+        settings = self.recipe.discretize
+        run = partial(discretize_stage.discretize, settings=settings)
         for name, split in self.splits.items():
             if name not in self.pretraining and name.startswith("unlabelled"):
                 continue
@@ -130,9 +132,10 @@ class _Planner:
                 2,
                 name,
                 version,
-                {},
+                settings.signed(),
                 {"manifest": split, "quantizer": quantizer},
-                discretize_stage.discretize,
+                run,
+                shared=True,
             )
         inputs = {f"units/{name}": self.units[name] for name in self.pretraining}
         inputs["quantizer"] = quantizer
