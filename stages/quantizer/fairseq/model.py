@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import RunError
@@ -130,6 +131,13 @@ def quantizer_config(cfg: Any) -> QuantizerConfig:
         log_compression=cfg.log_compression,
         affine_norm=not cfg.non_affine_group_norm,
     )
+
+
+def initial_weights(cfg: VqasrWav2VecConfig, seed: int) -> dict[str, Tensor]:
+    """The weights that a training under fairseq's seed `seed` starts from, by name."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return dict(VqasrWav2Vec(cfg).state_dict())
 
 
 @register_model(NAME, dataclass=VqasrWav2VecConfig)

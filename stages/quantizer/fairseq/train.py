@@ -20,10 +20,13 @@ from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.checkpoints import keep_apart, newest_intact
 from stages.quantizer.fairseq.config import (
     fairseq_config,
+    initial_seed,
     model_config,
+    model_section,
     shortest_samples,
 )
 from stages.quantizer.fairseq.crops import Crops
+from stages.quantizer.fairseq.model import VqasrWav2VecConfig, initial_weights
 from stages.quantizer.fairseq.task import SESSION, Session, not_finite
 from stages.quantizer.history import Record
 from stages.quantizer.model import QuantizerConfig
@@ -59,6 +62,8 @@ def train(
 ) -> Trained:
     """Train to `settings.updates`, going on from what `folder` holds of an earlier attempt.
 
+    With 0 updates nothing is trained: the weights are those that a training starts from.
+
     Args:
         folder: for checkpoints; three at most are kept.
         on_start: told how many updates are done already.
@@ -73,6 +78,9 @@ def train(
         crop_samples=settings.crop_samples,
         shortest_samples=shortest_samples(settings),
     )
+    if not settings.updates:
+        weights = initial_weights(VqasrWav2VecConfig(**model_section(settings)), initial_seed(seed))
+        return Trained(model_config(settings), weights, [], crops.left_out)
     start = newest_intact(folder, say)
     done = start.updates if start else 0
     on_start(done)
