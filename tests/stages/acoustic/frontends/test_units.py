@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.recipe import BertSettings
+from pipeline.recipe import BertSettings, Recipe
+from pipeline.stage import Step
 from stages.acoustic.frontends import units
 from stages.units import bert
 from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
@@ -61,3 +63,34 @@ def test_the_encoder_comes_back_from_its_config(folders: dict[str, Path]) -> Non
     back.load_state_dict(made.state_dict())
     assert back.bert.config.hidden_dropout_prob == 0.2
     assert (back.dim, back.longest_frames) == (16, 32)
+
+
+def test_units_and_bert_are_shared_up_to_stage_2(
+    make_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]]
+) -> None:
+    with_bert, without = (make_plan(make_recipe(f"frontend={f}")) for f in ("unit_bert", "units"))
+    shared = {s.artifact_name for s in with_bert} & {s.artifact_name for s in without}
+    assert shared == {s.artifact_name for s in without if s.number in (0, 1, 2, 4)}
+    assert not any(s.number == 3 for s in without)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ("bert.updates=9", True),
+        ("bert.mask_span=3", True),
+        ("bert.embedding_init=random", False),
+        ("bert.layers=2", False),
+    ],
+)
+def test_of_the_bert_only_size_and_start_count(
+    make_recipe: Callable[..., Recipe],
+    make_plan: Callable[..., list[Step]],
+    change: str,
+    same: bool,
+) -> None:
+    def signature(*changes: str) -> str:
+        made = make_plan(make_recipe("frontend=units", *changes))
+        return next(s.signature for s in made if s.number == 5)
+
+    assert (signature() == signature(change)) is same
