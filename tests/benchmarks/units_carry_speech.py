@@ -46,8 +46,8 @@ CTC = (
     "budgets=[all]",
     "text.units=sentencepiece",
     "text.pieces=40",
-    "finetune.updates=1500",
-    "finetune.learning_rate=0.0005",
+    "finetune.updates=1200",
+    "finetune.learning_rate=0.001",
     "finetune.time_mask_probability=0.01",
     "finetune.channel_mask_probability=0.0",
 )
