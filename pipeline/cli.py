@@ -1,4 +1,4 @@
-"""vqasr run | status | compare | check | prune. The only place that exits."""
+"""vqasr run | status | compare | check | prune | import-fairseq. The only place that exits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from pipeline import interrupt
+from pipeline.cli_import import import_fairseq
 from pipeline.console import say
 from pipeline.errors import UserError, VqasrError, nearest
 
@@ -42,6 +43,9 @@ def cli() -> None:
     A recipe's stages: 0 prepare, 1 quantizer, 2 discretize, 3 bert, 4 lm, 5 finetune, 6 decode,
     7 score.
     """
+
+
+cli.add_command(import_fairseq)
 
 
 @cli.command()

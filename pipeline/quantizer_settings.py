@@ -40,6 +40,13 @@ class QuantizerSettings(Section):
         "normal", description="normal: N(0, 1) weights, so that logits are spread from the start"
     )
     codebook_init: Literal["fairseq", "normal"] = Field("normal", description="normal: N(0, 1)")
+    quantize_after: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="k-means: share of the updates on unquantized features, before the codebook "
+        "is set to their centres; 0: as fairseq, quantized from the start",
+    )
     restart_dead_codes_every: int = Field(
         10,
         ge=0,
@@ -74,6 +81,7 @@ class QuantizerSettings(Section):
         values = super().signed()
         if self.type != "kmeans":
             del values["restart_dead_codes_every"], values["restart_dead_codes_until"]
+            del values["quantize_after"]
         return values
 
     # What two values must agree on is checked with the later one, so that a mistake hides no other;

@@ -106,11 +106,15 @@ class Run:
             inputs = {
                 role: self.store.verify(s, self._rebuild(s)) for role, s in step.inputs.items()
             }
-            folder, resumed = self.store.open_partial(step, inputs)
-            say(f"{count} {step.title}" + (", going on where it stopped" if resumed else ""))
-            for reason in state.reasons if state.state == "stale" else ():
-                say(f"  because {reason}")
-            stamp = self._work(step, folder, inputs)
+            stamp = self.store.adopt(step, inputs)
+            if stamp is not None:
+                say(f"{count} {step.title}: it was done when the run was killed")
+            else:
+                folder, resumed = self.store.open_partial(step, inputs)
+                say(f"{count} {step.title}" + (", going on where it stopped" if resumed else ""))
+                for reason in state.reasons if state.state == "stale" else ():
+                    say(f"  because {reason}")
+                stamp = self._work(step, folder, inputs)
             self._link(step)
         say(f"  done in {stamp.seconds:.0f} s")
 

@@ -26,7 +26,8 @@ from pipeline.stage import Step
 STAMP = "stamp.json"
 PARTIAL = ".partial"
 INPUTS = "inputs.json"  # in a .partial folder: what its content was made from
-NOT_HASHED = {STAMP, AUDIO_ROOT}
+SCRATCH = "scratch/"  # in a .partial folder: what goes when the step is done
+NOT_HASHED = {STAMP, AUDIO_ROOT, INPUTS}
 HALF = ".tmp"  # ends the name of what a kill left half written
 TOLD_VERSIONS = ("torch", "transformers", "fairseq", "numpy", "kenlm", "flashlight-text", "jiwer")
 
@@ -125,10 +126,11 @@ class Store:
         return folder, False
 
     def finish(self, step: Step, inputs: Mapping[str, str], seconds: float) -> Stamp:
-        """Stamp the .partial folder and give it its name; an older one of that name goes."""
-        folder, final = self.partial(step), self.path(step)
-        shutil.rmtree(folder / "scratch", ignore_errors=True)
-        (folder / INPUTS).unlink(missing_ok=True)
+        """Stamp the .partial folder and give it its name; an older one of that name goes.
+
+        Its checkpoints go when the stamp is there, so that a kill in between loses no work.
+        """
+        folder = self.partial(step)
         if step.audio_root is not None:
             (folder / AUDIO_ROOT).write_text(f"{step.audio_root.resolve()}\n", "utf-8")
         outputs = hash_outputs(folder)
@@ -148,6 +150,22 @@ class Store:
             host=f"{platform.machine()}, {os.cpu_count()} cores",
         )
         write_atomically(folder / STAMP, json.dumps(asdict(stamp), indent=1, ensure_ascii=False))
+        self._publish(step)
+        return stamp
+
+    def adopt(self, step: Step, inputs: Mapping[str, str]) -> Stamp | None:
+        """Finish what a kill left stamped but unnamed; None where there is no such thing."""
+        folder = self.partial(step)
+        stamp = read_stamp(folder)
+        if stamp is None or stamp.inputs != inputs or hash_outputs(folder) != stamp.outputs:
+            return None
+        self._publish(step)
+        return stamp
+
+    def _publish(self, step: Step) -> None:
+        folder, final = self.partial(step), self.path(step)
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+        (folder / INPUTS).unlink(missing_ok=True)
         if final.exists():
             old = self.root / f"{step.artifact_name}.old"
             shutil.rmtree(old, ignore_errors=True)
@@ -157,7 +175,6 @@ class Store:
         else:
             folder.rename(final)
         sync(self.root)
-        return stamp
 
     def tell_audio_root(self, step: Step) -> None:
         """Let a finished artifact know where its corpus lies now: that is no part of it."""
@@ -193,10 +210,11 @@ def read_stamp(folder: Path) -> Stamp | None:
 
 
 def hash_outputs(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of an artifact, by name relative to it."""
+    """SHA-256 of every file of an artifact, by name relative to it; not of a step's scratch."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != HALF)
     names = {p.relative_to(folder).as_posix(): p for p in files}
-    return {name: file_sha256(p) for name, p in names.items() if name not in NOT_HASHED}
+    hashed = {n: p for n, p in names.items() if n not in NOT_HASHED and not n.startswith(SCRATCH)}
+    return {name: file_sha256(p) for name, p in hashed.items()}
 
 
 def digest(outputs: Mapping[str, str]) -> str:

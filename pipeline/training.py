@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline import interrupt
-from pipeline.audio import file_sha256
+from pipeline import checkpoints, interrupt
 from pipeline.errors import RunError
 from pipeline.stage import StepContext
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-KEPT_CHECKPOINTS = 2
 LOG_EVERY_UPDATES = 25
 LARGEST_GRADIENT_NORM = 1.0
 
@@ -205,41 +203,23 @@ class Training:
         history: list[dict[str, float]],
         sums: dict[str, float],
     ) -> None:
-        """Write a checkpoint, then its checksum: a checkpoint without one does not count."""
-        path = ctx.scratch / f"checkpoint-{done:08d}.pt"
         state = {
             "model": self.model.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "update": done,
             "history": history,
             "sums": sums,
         }
-        beside = path.with_suffix(".tmp")
-        with open(beside, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        marker = path.with_suffix(".sha256")
-        marker_beside = marker.with_suffix(".marker-tmp")
-        marker_beside.write_text(file_sha256(path))
-        marker_beside.replace(marker)
-        for old in sorted(ctx.scratch.glob("checkpoint-*.pt"))[:-KEPT_CHECKPOINTS]:
-            old.with_suffix(".sha256").unlink(missing_ok=True)
-            old.unlink()
+        checkpoints.save(ctx.scratch, done, state)
 
     def _resume(
         self, ctx: StepContext, optimizer: torch.optim.Optimizer
     ) -> tuple[int, list[dict[str, float]], dict[str, float]]:
-        for path in sorted(ctx.scratch.glob("checkpoint-*.pt"), reverse=True):
-            state = _load_intact(path)
-            if state is None:
-                ctx.say(f"checkpoint {path.name} is damaged; the one before it is used")
-                continue
-            self.model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            return int(state["update"]), list(state["history"]), dict(state["sums"])
-        return 0, [], {}
+        found = checkpoints.newest(ctx.scratch, ctx.say)
+        if found is None:
+            return 0, [], {}
+        self.model.load_state_dict(found.state["model"])
+        optimizer.load_state_dict(found.state["optimizer"])
+        return found.updates, list(found.state["history"]), dict(found.state["sums"])
 
 
 def autocast(precision: str, device: str) -> torch.autocast:
@@ -254,14 +234,6 @@ def autocast(precision: str, device: str) -> torch.autocast:
             fits = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         precision = "bf16" if fits else "fp32"
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
-
-
-def _load_intact(path: Path) -> dict[str, Any] | None:
-    marker = path.with_suffix(".sha256")
-    if not marker.exists() or marker.read_text() != file_sha256(path):
-        return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
 
 
 def _decayed_or_not(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

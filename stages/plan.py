@@ -23,6 +23,7 @@ from stages.prepare.sources import FileHashes
 from stages.quantizer import stage as quantizer_stage
 from stages.units import bert as bert_stage
 from stages.units import discretize as discretize_stage
+from stages.units import imported
 from stages.units.source import UnitSource
 
 Inputs = Mapping[str, Step]
@@ -125,11 +126,13 @@ class _Planner:
         del told["from_"]
         if settings.from_ is not None:
             told = _imported(settings.from_, "quantizer")
+        imported.refuse_misfit(settings, self.recipe.bert if "bert" in self.uses else None)
         version = quantizer_stage.VERSION
         return self._add("quantizer", 1, "", version, told, inputs, run, seed=seed)
 
     def _units(self, quantizer: Step) -> None:
         version = discretize_stage.VERSION
+        given = self.recipe.bert.from_ if "bert" in self.uses else None
         for name, split in self.splits.items():
             if name not in self.pretraining and name.startswith("unlabelled"):
                 continue
@@ -144,18 +147,20 @@ class _Planner:
             )
         inputs = {f"units/{name}": self.units[name] for name in self.pretraining}
         inputs["quantizer"] = quantizer
-        self.vocabulary = self._add(
-            "discretize", 2, "vocabulary", version, {}, inputs, discretize_stage.build_vocabulary
-        )
+        told: dict[str, Any] = {}
+        build: Callable[[StepContext], None] = discretize_stage.build_vocabulary
+        if given is not None:
+            told = self.given_bert = _imported(given, "bert")
+            build = partial(imported.vocabulary, source=given)
+        self.vocabulary = self._add("discretize", 2, "vocabulary", version, told, inputs, build)
 
     def _bert(self) -> Step:
         settings, seed = self.recipe.bert, self.recipe.seed
         assert self.vocabulary is not None  # front-ends with a BERT have units
         if settings.from_ is not None:
-            told = _imported(settings.from_, "bert")
-            run: Any = partial(bert_stage.take_over, source=settings.from_)
+            run: Any = partial(imported.bert, source=settings.from_)
             inputs = {"vocabulary": self.vocabulary}
-            return self._add("bert", 3, "", bert_stage.VERSION, told, inputs, run)
+            return self._add("bert", 3, "", bert_stage.VERSION, self.given_bert, inputs, run)
         inputs = {f"units/{name}": self.units[name] for name in self.pretraining}
         inputs["vocabulary"] = self.vocabulary
         told = {**settings.signed(), "seed": seed}

@@ -126,8 +126,11 @@ class KmeansCodebook(nn.Module):
 
     Not in fairseq, and off unless asked for: `input_norm` puts a LayerNorm before the projection;
     `codebook_init="normal"` draws N(0, 1), the scale of the features after the norm, where
-    fairseq draws N(0, 0.01 ** 2); every `restart_every` updates, up to `restart_until`, codes
-    that no frame of the batch chose are moved onto frames of it.
+    fairseq draws N(0, 0.01 ** 2); the first `quantize_after` updates train on unquantized
+    features, and the codes then start at centres of a batch's features, because from the start
+    codes and features chase each other and nothing is learnt in a thousand updates; every
+    `restart_every` updates, up to `restart_until`, codes that no frame of the batch chose are
+    moved onto frames of it.
     """
 
     def __init__(
@@ -140,6 +143,7 @@ class KmeansCodebook(nn.Module):
         gamma: float,
         input_norm: bool = False,
         codebook_init: Init = "fairseq",
+        quantize_after: int = 0,
         restart_every: int = 0,
         restart_until: int = 0,
     ) -> None:
@@ -153,6 +157,7 @@ class KmeansCodebook(nn.Module):
         )
         self.input_norm = nn.LayerNorm(dim) if input_norm else None
         self.gamma = gamma
+        self.quantize_after = quantize_after
         self.restart_every, self.restart_until = restart_every, restart_until
         self.updates = 0
 
@@ -161,14 +166,26 @@ class KmeansCodebook(nn.Module):
         self.updates = updates
 
     @torch.no_grad()
+    def _start_from(self, ze_BDF: Tensor) -> None:
+        """Set the codes to the centres of the batch's frames, by Lloyd's algorithm."""
+        frames_NGd = self._frames(ze_BDF)
+        tables = self.embedding.size(1)
+        for table in range(tables):
+            # One shared table serves all groups: its codes come from the frames of all.
+            pool_Nd = frames_NGd.flatten(0, 1) if tables < self.groups else frames_NGd[:, table]
+            self.embedding[:, table] = centres(pool_Nd, self.codes).to(self.embedding.dtype)
+
+    def _frames(self, ze_BDF: Tensor) -> Tensor:
+        """(N, G, D / G)."""
+        return ze_BDF.float().unflatten(1, (self.groups, -1)).permute(0, 3, 1, 2).flatten(0, 1)
+
+    @torch.no_grad()
     def _restart_dead(self, ze_BDF: Tensor, codes_BFG: Tensor) -> None:
         """Move each code that no frame of the batch chose onto a frame of the batch.
 
         A code far from all speech gets no gradient and would stay there for good.
         """
-        frames_NGd = (
-            ze_BDF.float().unflatten(1, (self.groups, -1)).permute(0, 3, 1, 2).flatten(0, 1)
-        )
+        frames_NGd = self._frames(ze_BDF)
         chosen_GV = code_shares(codes_BFG.flatten(0, 1), self.codes) > 0
         if self.combine_groups:
             chosen_GV = chosen_GV.any(0, keepdim=True)
@@ -208,7 +225,16 @@ class KmeansCodebook(nn.Module):
 
     def forward(self, z_BDF: Tensor) -> dict[str, Any]:
         ze_BDF = self.projected(z_BDF)
+        if self.training and self.updates == self.quantize_after > 0:
+            self._start_from(ze_BDF)
         codes_BFG = self._nearest(ze_BDF)
+        if self.training and self.updates < self.quantize_after:
+            return {
+                "x": ze_BDF,
+                "num_vars": self.codes,
+                "code_perplexity": perplexity(code_shares(codes_BFG.flatten(0, 1), self.codes)),
+                "kmeans_loss": 0 * self.embedding.sum(),
+            }
         due = self.restart_every and self.updates % self.restart_every == 0
         if self.training and due and self.updates < self.restart_until:
             self._restart_dead(ze_BDF, codes_BFG)
@@ -222,6 +248,25 @@ class KmeansCodebook(nn.Module):
             "code_perplexity": perplexity(code_shares(codes_BFG.flatten(0, 1), self.codes)),
             "kmeans_loss": latent + self.gamma * commitment,
         }
+
+
+@torch.no_grad()
+def centres(points_Nd: Tensor, count: int, rounds: int = 10) -> Tensor:
+    """`count` centres of the points by Lloyd's algorithm, (count, d), from random points.
+
+    A centre that loses all its points stays where it is.
+    """
+    rows = torch.randint(len(points_Nd), (count,), device=points_Nd.device)
+    if count <= len(points_Nd):
+        rows = torch.randperm(len(points_Nd), device=points_Nd.device)[:count]
+    found = points_Nd[rows].clone()
+    for _ in range(rounds):
+        distances = found.square().sum(1) - 2 * points_Nd @ found.T
+        nearest = distances.argmin(1)
+        sums = torch.zeros_like(found).index_add_(0, nearest, points_Nd)
+        sizes = torch.bincount(nearest, minlength=count)[:, None]
+        found = torch.where(sizes > 0, sums / sizes.clamp(min=1), found)
+    return found
 
 
 def code_vectors(codebook_GVd: Tensor, codes_xG: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ class QuantizerConfig(PretrainedConfig):
         input_norm: bool = False,
         projection_init: str = "fairseq",
         codebook_init: str = "fairseq",
+        quantize_after: int = 0,
         restart_every: int = 0,
         restart_until: int = 0,
         dropout: float = 0.0,
@@ -66,6 +67,7 @@ class QuantizerConfig(PretrainedConfig):
         self.kmeans_gamma = kmeans_gamma
         self.input_norm = input_norm
         self.projection_init, self.codebook_init = projection_init, codebook_init
+        self.quantize_after = quantize_after
         self.restart_every, self.restart_until = restart_every, restart_until
         self.dropout = dropout
         self.aggregator, self.gru_dim = aggregator, gru_dim
@@ -142,6 +144,7 @@ def build_codebook(config: QuantizerConfig) -> GumbelCodebook | KmeansCodebook |
         return KmeansCodebook(
             *sizes,
             gamma=config.kmeans_gamma,
+            quantize_after=config.quantize_after,
             restart_every=config.restart_every,
             restart_until=config.restart_until,
             **common,

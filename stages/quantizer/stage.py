@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.stage import StepContext
     from stages.quantizer.model import QuantizerModel
 
-VERSION = 2  # 2: predictor.safetensors
+VERSION = 2
 CODEBOOK = "codebook.json"
 HISTORY = "history.jsonl"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RunError, UserError
@@ -76,35 +75,6 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
         f"masked units guessed: {facts['accuracy']:.1%}; the most frequent unit "
         f"{facts['accuracy_most_frequent']:.1%}, the nearest seen {facts['accuracy_nearest']:.1%}"
     )
-
-
-def take_over(ctx: StepContext, *, source: Path) -> None:
-    """Copy a BERT made elsewhere, if it was trained on the units of the input `vocabulary`.
-
-    Raises:
-        UserError: it has no unit vocabulary beside it, or another one.
-    """
-    import shutil
-
-    import numpy as np
-
-    from stages.units.vocabulary import VECTORS, Vocabulary
-
-    remedy = "take bert.from and quantizer.from of the same run"
-    if not (source / VECTORS).is_file():
-        raise UserError(f"bert.from: {source} has no {VECTORS} beside its BERT.", remedy=remedy)
-    theirs, ours = Vocabulary.load(source), Vocabulary.load(ctx.inputs["vocabulary"])
-    same = np.array_equal(theirs.units_TG, ours.units_TG)
-    if not same or not np.array_equal(theirs.vectors_TD, ours.vectors_TD):
-        raise UserError(
-            f"bert.from: the BERT in {source} was trained on other units.",
-            constraint=f"the vocabulary of this recipe's quantizer, {len(ours)} tokens",
-            found=f"{len(theirs)} tokens" + ("" if len(theirs) != len(ours) else " of another one"),
-            remedy=remedy,
-        )
-    for path in sorted(source.iterdir()):
-        if path.suffix in (".json", ".safetensors") and path.name != "stamp.json":
-            shutil.copyfile(path, ctx.folder / path.name)
 
 
 def _refuse_longer(tokens: dict[str, NDArray[np.int64]], positions: int) -> None:

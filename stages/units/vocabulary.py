@@ -55,7 +55,7 @@ class Vocabulary:
 
     @property
     def symbols(self) -> list[str]:
-        return [*SPECIAL, *("-".join(map(str, row)) for row in self.units_TG.tolist())]
+        return symbols_of(self.units_TG)
 
     def tokens(self, units_FG: NDArray[np.int16]) -> NDArray[np.int64]:
         """Token ids (F,) of a row of units; combinations unheard of become the nearest."""
@@ -77,25 +77,45 @@ class Vocabulary:
 
     def save(self, folder: Path) -> None:
         """Write a HuggingFace tokenizer and the codebook vectors."""
-        from tokenizers import Tokenizer, models, pre_tokenizers
-        from transformers import PreTrainedTokenizerFast
-
-        ids = {symbol: index for index, symbol in enumerate(self.symbols)}
-        words = Tokenizer(models.WordLevel(ids, unk_token=SPECIAL[UNK]))
-        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=words,
-            pad_token=SPECIAL[PAD],
-            unk_token=SPECIAL[UNK],
-            mask_token=SPECIAL[MASK],
-        )
-        tokenizer.save_pretrained(folder)
-        save_file(
-            {"units": self.units_TG, "codebook": np.ascontiguousarray(self._codebook_GVD)},
-            folder / VECTORS,
-        )
+        save_tokenizer(self.symbols, folder)
+        codebook_GVD = np.ascontiguousarray(self._codebook_GVD)
+        save_file({"units": self.units_TG, "codebook": codebook_GVD}, folder / VECTORS)
 
     @classmethod
     def load(cls, folder: Path) -> Vocabulary:
         tensors = load_file(folder / VECTORS)
         return cls.create([tuple(r) for r in tensors["units"].tolist()], tensors["codebook"])
+
+
+def symbols_of(units_TG: NDArray[np.int64]) -> list[str]:
+    """All tokens as text: the special ones, then units such as `12-305`."""
+    return [*SPECIAL, *("-".join(map(str, row)) for row in units_TG.tolist())]
+
+
+def save_tokenizer(symbols: Sequence[str], folder: Path) -> None:
+    """Write a HuggingFace tokenizer that has `symbols` as its tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    ids = {symbol: index for index, symbol in enumerate(symbols)}
+    words = Tokenizer(models.WordLevel(ids, unk_token=SPECIAL[UNK]))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token=SPECIAL[PAD],
+        unk_token=SPECIAL[UNK],
+        mask_token=SPECIAL[MASK],
+    )
+    tokenizer.save_pretrained(folder)
+
+
+def save_units(units_TG: NDArray[np.int64], folder: Path) -> None:
+    """Write the vocabulary of a BERT that was made elsewhere: its quantizer is not at hand."""
+    save_tokenizer(symbols_of(units_TG), folder)
+    save_file({"units": np.ascontiguousarray(units_TG)}, folder / VECTORS)
+
+
+def load_units(folder: Path) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
+    """The units (T, G) of a vocabulary, and its codebook if it knows one."""
+    tensors = load_file(folder / VECTORS)
+    return tensors["units"], tensors.get("codebook")

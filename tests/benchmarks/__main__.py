@@ -1,8 +1,8 @@
 """`make bench`: runs every benchmark here, prints a table and writes exp/bench.json.
 
 A benchmark is a module `bench_<name>.py` with a function `measure()` that yields rows. Each runs
-in a process of its own, so that one's memory and threads are not another's. Arguments choose some by
-name; their rows replace those of the same name in the file.
+in a process of its own, so that one's memory and threads are not another's. Arguments choose
+some by name; their rows replace those of the same name in the file.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def main(arguments: list[str]) -> int:
         if found is None:
             failed.append(name)
     _write(rows)
-    shown = [[r["name"], r["ours"], r["peer"], r["ratio"], r["unit"], r["conditions"]] for r in rows]
+    shown = [
+        [r["name"], r["ours"], r["peer"], r["ratio"], r["unit"], r["conditions"]] for r in rows
+    ]
     headers = ["benchmark", "ours", "peer", "times better", "unit", "conditions"]
     print(tabulate(shown, headers, floatfmt=".3g", maxcolwidths=[None] * 5 + [60]))
     if failed:
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(name: str) -> list[dict[str, Any]] | None:
-    command = [sys.executable, "-m", "tests.benchmarks", ONE, name]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks", ONE, name]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         return None
@@ -64,7 +66,9 @@ def _write(rows: list[dict[str, Any]]) -> None:
     names = {row["name"] for row in rows}
     merged = [row for row in before if row["name"] not in names] + rows
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(sorted(merged, key=lambda row: row["name"]), indent=1) + "\n", "utf-8")
+    OUT.write_text(
+        json.dumps(sorted(merged, key=lambda row: row["name"]), indent=1) + "\n", "utf-8"
+    )
 
 
 if __name__ == "__main__":

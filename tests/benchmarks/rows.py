@@ -61,7 +61,8 @@ def machine() -> str:
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return f"{device}, {torch.get_num_threads()} threads of {os.cpu_count()}, torch {torch.__version__}"
+    threads = f"{torch.get_num_threads()} threads of {os.cpu_count()}"
+    return f"{device}, {threads}, torch {torch.__version__}"
 
 
 def _processor() -> str:

@@ -92,7 +92,12 @@ def test_names_and_paths_change_no_signature(tmp_path: Path) -> None:
     assert replace(STEP, label="x", audio_root=tmp_path, budget="1h").signature == STEP.signature
 
 
-@pytest.mark.parametrize("at", range(12))
+def is_new(folder: Path) -> bool:
+    file = folder / "lm.arpa"
+    return file.exists() and file.read_text() == "new\n"
+
+
+@pytest.mark.parametrize("at", range(14))
 @pytest.mark.parametrize("there", [False, True])
 def test_a_kill_anywhere_in_finish_passes_nothing_half_done_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, there: bool
@@ -103,6 +108,8 @@ def test_a_kill_anywhere_in_finish_passes_nothing_half_done_on(
         make(store, text="old\n")
     folder, _ = store.open_partial(STEP, {})
     (folder / "lm.arpa").write_text("new\n")
+    (folder / "scratch").mkdir()
+    (folder / "scratch" / "checkpoint").write_text("hours of work")
     calls = 0
 
     def counted(work: Callable[..., object]) -> Callable[..., object]:
@@ -127,6 +134,10 @@ def test_a_kill_anywhere_in_finish_passes_nothing_half_done_on(
             assert at < calls
     if store.stamp(STEP) is not None:
         store.verify(STEP, "again")
+    if not is_new(store.path(STEP)):  # nothing is lost: it is adopted, or can be gone on with
+        adopted = store.adopt(STEP, {}) is not None
+        assert adopted == is_new(store.path(STEP))
+        assert adopted or (folder / "scratch" / "checkpoint").exists()
     store.open_partial(STEP, {})
     make(store, text="new\n")
     store.verify(STEP, "again")
@@ -143,6 +154,19 @@ def test_work_goes_on_only_from_the_same_inputs(tmp_path: Path) -> None:
     assert (folder / "half").exists()
     assert store.open_partial(STEP, {"text": "b"}) == (folder, False)
     assert not (folder / "half").exists()
+
+
+def test_a_stamped_folder_is_adopted_only_as_it_was_stamped(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    assert store.adopt(STEP, {}) is None
+    make(store)
+    for change in ({"text": "other"}, {}):
+        store.path(STEP).rename(store.partial(STEP))
+        (store.partial(STEP) / "sub" / "lm.arpa").write_text("words\n" if change else "damaged\n")
+        assert store.adopt(STEP, change) is None
+        (store.partial(STEP) / "sub" / "lm.arpa").write_text("words\n")
+        assert store.adopt(STEP, {}) == store.stamp(STEP)
+        store.verify(STEP, "again")
 
 
 def test_a_folder_that_does_not_tell_its_inputs_is_not_gone_on_with(tmp_path: Path) -> None:

@@ -1,68 +1,42 @@
-"""Which of fairseq's checkpoints to go on from: the newest that is whole."""
+"""fairseq's state in checkpoints of ours (pipeline/checkpoints.py), in place of its own saving.
+
+fairseq 0.12.2 writes beside and renames, without a sync: after a power cut the file may be torn
+or empty. It then copies the file over `checkpoint_last.pt` in place: a kill in between leaves
+half of one. A save at the end of an epoch writes `checkpoint_last.pt` alone and removes no older
+file: there is nothing to fall back to, and a copy kept for that purpose would stay for good.
+"""
 
 from __future__ import annotations
 
-import pickle
-import shutil
-import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
+from pipeline import checkpoints
+from stages.quantizer.fairseq.bridge import import_fairseq
 
 CRASHED = "crash.pt"  # fairseq writes it when a training fails; not a state to go on from
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint that was read whole.
-
-    Attributes:
-        updates: how many updates it has behind it.
-        state: what fairseq put into it.
-    """
-
-    path: Path
-    updates: int
-    state: dict[str, Any]
-
-
-def keep_apart(folder: Path, updates: int) -> None:
-    """See that the checkpoint of `updates` has a file of its own.
-
-    Where a save falls on the end of an epoch, fairseq writes `checkpoint_last.pt` alone, and
-    the next save overwrites it: there would be nothing to fall back to. fairseq removes
-    files of this name when it has newer ones.
-    """
-    last = folder / "checkpoint_last.pt"
-    if not any(folder.glob(f"checkpoint_*_{updates}.pt")) and last.exists():
-        shutil.copyfile(last, folder / "kept.tmp")
-        (folder / "kept.tmp").rename(folder / f"checkpoint_0_{updates}.pt")
-
-
-def newest_intact(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The checkpoint of `folder` with the most updates; damaged ones are removed and named."""
-    for leftover in folder.glob("*.tmp"):
-        leftover.unlink()
-    newest: Checkpoint | None = None
-    for path in sorted(folder.glob("checkpoint*.pt")):
-        checkpoint = _read(path)
-        if checkpoint is None:
-            say(f"checkpoint {path.name} is damaged; going on from the one before")
-            path.unlink()
-        elif newest is None or checkpoint.updates > newest.updates:
-            newest = checkpoint
-    return newest
-
-
-def _read(path: Path) -> Checkpoint | None:
+@contextmanager
+def kept_by_us(folder: Path) -> Iterator[None]:
+    """While it lasts, fairseq's trainer saves into `folder` by way of `checkpoints.save`."""
+    utils: Any = import_fairseq("fairseq.checkpoint_utils")
+    theirs = utils.save_checkpoint
+    utils.save_checkpoint = _save
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
-            if archive.testzip() is not None:
-                return None
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(path, int(state["optimizer_history"][-1]["num_updates"]), state)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, KeyError, EOFError):
-        return None
+        yield
+    finally:
+        utils.save_checkpoint = theirs
+        (folder / CRASHED).unlink(missing_ok=True)
+
+
+def _save(cfg: Any, trainer: Any, epoch_itr: Any, _validation_loss: float | None) -> None:
+    """What fairseq's function of this name puts into a checkpoint."""
+    from fairseq.utils import move_to_cpu
+
+    trainer.consolidate_optimizer()
+    state = move_to_cpu(trainer.state_dict())
+    state["extra_state"] |= {"train_iterator": epoch_itr.state_dict(), "val_loss": None}
+    checkpoints.save(Path(cfg.save_dir), trainer.get_num_updates(), state)

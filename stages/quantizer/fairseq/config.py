@@ -10,10 +10,11 @@ from omegaconf import OmegaConf
 from pipeline.recipe import QuantizerSettings
 from stages.quantizer import geometry
 from stages.quantizer.fairseq.model import NAME as MODEL
-from stages.quantizer.fairseq.model import VqasrWav2VecConfig, quantizer_config
+from stages.quantizer.fairseq.model import VqasrWav2VecConfig
 from stages.quantizer.fairseq.task import LOGGED
 from stages.quantizer.fairseq.task import NAME as TASK
 from stages.quantizer.model import QuantizerConfig
+from stages.quantizer.published import quantizer_config
 
 SEED_STRIDE = 1_000_003  # fairseq seeds update u with seed + u: keeps two seeds' draws apart
 NEVER = 10**9
@@ -56,6 +57,7 @@ def model_section(settings: QuantizerSettings) -> dict[str, Any]:
         "input_norm": settings.input_norm,
         "projection_init": settings.projection_init,
         "codebook_init": settings.codebook_init,
+        "quantize_after": int(settings.quantize_after * settings.updates),
         "restart_every": settings.restart_dead_codes_every,
         "restart_until": int(settings.restart_dead_codes_until * settings.updates),
         "normalise_diversity": True,
@@ -108,11 +110,9 @@ def fairseq_config(
         "optimization": {"max_update": settings.updates, "lr": [rate], "stop_min_lr": -1.0},
         "checkpoint": {
             "save_dir": str(folder),
-            "restore_file": str(start) if start else "checkpoint_last.pt",
+            "restore_file": str(start) if start else "checkpoint_last.pt",  # its name for none
             "save_interval": NEVER,
             "save_interval_updates": settings.checkpoint_every,
-            "keep_interval_updates": 2,
-            "no_epoch_checkpoints": True,
         },
         "task": {"_name": TASK, "data": "."},
         "model": {"_name": MODEL, **model_section(settings)},

@@ -6,7 +6,6 @@ only cheaper (see codebook.py and predictions.py).
 
 from __future__ import annotations
 
-import ast
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,16 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import RunError
 from pipeline.training import autocast
 from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.predictions import Predictions
-from stages.quantizer.model import (
-    QuantizerConfig,
-    build_aggregator,
-    build_codebook,
-    build_encoder,
-)
+from stages.quantizer.model import build_aggregator, build_codebook, build_encoder
+from stages.quantizer.published import quantizer_config
 
 import_fairseq()
 
@@ -46,6 +40,9 @@ class VqasrWav2VecConfig(Wav2VecConfig):  # type: ignore[misc]
     codebook_init: str = field(
         default="fairseq", metadata={"help": "fairseq, or normal: entries from N(0, 1)"}
     )
+    quantize_after: int = field(
+        default=0, metadata={"help": "updates on unquantized features before k-means begins"}
+    )
     restart_every: int = field(
         default=0, metadata={"help": "updates between restarts of dead k-means codes; 0: never"}
     )
@@ -55,81 +52,6 @@ class VqasrWav2VecConfig(Wav2VecConfig):  # type: ignore[misc]
     )
     precision: str = field(
         default="fp32", metadata={"help": "of the two networks: fp32, bf16, or auto"}
-    )
-
-
-def layers(text: str) -> list[tuple[int, int, int]]:
-    """fairseq's `conv_feature_layers`: a literal, such as "[(512, 10, 5)] + [(512, 4, 2)] * 3".
-
-    fairseq evaluates such a text as code. Here only lists, sums of lists and products by a
-    whole number are understood.
-
-    Raises:
-        RunError: it is anything else.
-    """
-    try:
-        return [(int(c), int(k), int(s)) for c, k, s in _literal(ast.parse(text, mode="eval").body)]
-    except (SyntaxError, ValueError, TypeError) as error:
-        raise RunError(
-            "The layers of a convolutional network are not a literal.",
-            constraint="a list of (channels, kernel, stride)",
-            found=repr(text[:100]),
-        ) from error
-
-
-def _literal(node: ast.expr) -> Any:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return list(_literal(node.left)) + list(_literal(node.right))
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        times = ast.literal_eval(node.right)
-        if not isinstance(times, int) or not 0 <= times <= 100:
-            raise ValueError("a repetition that is no small whole number")
-        return list(_literal(node.left)) * times
-    return ast.literal_eval(node)
-
-
-def quantizer_config(cfg: Any) -> QuantizerConfig:
-    """Our config from fairseq's (a `Wav2VecConfig` or one with our additions).
-
-    Raises:
-        RunError: a setting that nothing here stands for.
-    """
-    encoder_layers = layers(cfg.conv_feature_layers)
-    if cfg.vq_dim not in (0, encoder_layers[-1][0]):
-        raise RunError(
-            "vq_dim must be the encoder's dimension.",
-            constraint=f"0 or {encoder_layers[-1][0]}",
-            found=str(cfg.vq_dim),
-        )
-    temperatures = cfg.vq_temp
-    if isinstance(temperatures, str):
-        temperatures = ast.literal_eval(temperatures)
-    return QuantizerConfig(
-        encoder_layers=encoder_layers,
-        aggregator_layers=layers(cfg.conv_aggregator_layers),
-        activation=str(cfg.activation),
-        quantizer_type=str(cfg.vq_type),
-        groups=cfg.vq_groups,
-        codes=cfg.vq_vars,
-        combine_groups=cfg.combine_groups,
-        projection_depth=cfg.vq_depth,
-        temperatures=[float(t) for t in temperatures],
-        kmeans_gamma=cfg.vq_gamma,
-        input_norm=getattr(cfg, "input_norm", False),
-        projection_init=getattr(cfg, "projection_init", "fairseq"),
-        codebook_init=getattr(cfg, "codebook_init", "fairseq"),
-        restart_every=getattr(cfg, "restart_every", 0),
-        restart_until=getattr(cfg, "restart_until", 0),
-        dropout=cfg.dropout,
-        aggregator=str(cfg.aggregator),
-        gru_dim=cfg.gru_dim,
-        conv_bias=not cfg.no_conv_bias,
-        zero_pad=cfg.agg_zero_pad,
-        skip_connections_encoder=cfg.skip_connections_feat,
-        skip_connections_aggregator=cfg.skip_connections_agg,
-        residual_scale=cfg.residual_scale,
-        log_compression=cfg.log_compression,
-        affine_norm=not cfg.non_affine_group_norm,
     )
 
 
@@ -166,6 +88,7 @@ class VqasrWav2Vec(BaseFairseqModel):  # type: ignore[misc]
             offset=config.prediction_offset if cfg.offset == "auto" else int(cfg.offset),
             balanced_classes=cfg.balanced_classes,
             infonce=cfg.infonce,
+            precision=getattr(cfg, "precision", "fp32"),
         )
         self.dropout_feats = nn.Dropout(cfg.dropout_features)
         self.dropout_agg = nn.Dropout(cfg.dropout_agg)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.training import autocast
+
 
 class Predictions(nn.Module):
     """Logits of the true frame and of negatives, for every frame and step.
@@ -24,6 +26,7 @@ class Predictions(nn.Module):
         sample_distance: negatives come from this many frames; None: the whole crop.
         balanced_classes: BCE weights that make negatives weigh as much as positives.
         infonce: logits (positions, N) with the true frame first; else flat, for BCE.
+        precision: of the projection to steps; the logits are computed in fp32.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Predictions(nn.Module):
         offset: int,
         balanced_classes: bool,
         infonce: bool,
+        precision: str = "fp32",
     ) -> None:
         super().__init__()
         self.negatives, self.cross_sample_negatives = negatives, cross_sample_negatives
@@ -48,6 +52,7 @@ class Predictions(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.offset = offset
         self.balanced_classes, self.infonce = balanced_classes, infonce
+        self.precision = precision
 
     def forward(self, context_BDF: Tensor, targets_BDF: Tensor) -> tuple[Tensor, Any]:
         """Logits and labels as fairseq's `wav2vec` criterion wants them.
@@ -55,7 +60,9 @@ class Predictions(nn.Module):
         With InfoNCE the positions come in fairseq's order: by step, frame, utterance.
         """
         batch, dim, frames = targets_BDF.shape
-        ahead = self.dropout(self._project(context_BDF))
+        with autocast(self.precision, context_BDF.device.type):
+            ahead = self._project(context_BDF).float()
+        ahead = self.dropout(ahead)
         ahead_BUPD = Diagonals.apply(ahead, frames - self.offset)
         rows_BNF = self.candidate_rows(batch, frames).to(targets_BDF.device)
         rows_BUN = rows_BNF[..., self.offset :].transpose(1, 2)

@@ -13,11 +13,12 @@ from typing import Any
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from pipeline import checkpoints, interrupt
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest
 from pipeline.recipe import QuantizerSettings
 from stages.quantizer.fairseq.bridge import import_fairseq
-from stages.quantizer.fairseq.checkpoints import keep_apart, newest_intact
+from stages.quantizer.fairseq.checkpoints import kept_by_us
 from stages.quantizer.fairseq.config import (
     fairseq_config,
     initial_seed,
@@ -30,6 +31,8 @@ from stages.quantizer.fairseq.model import VqasrWav2VecConfig, initial_weights
 from stages.quantizer.fairseq.task import SESSION, Session, not_finite
 from stages.quantizer.history import Record
 from stages.quantizer.model import QuantizerConfig
+
+AT_ONCE_HOURS = 1e-9  # of training, after which fairseq saves and stops
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,12 @@ def train(
     With 0 updates nothing is trained: the weights are those that a training starts from.
 
     Args:
-        folder: for checkpoints; three at most are kept.
+        folder: for checkpoints; two are kept.
         on_start: told how many updates are done already.
         on_update: called after every update with its figures.
 
     Raises:
+        KeyboardInterrupt: after a signal, when the update at hand is saved.
         RunError: no speech is long enough, or the loss is not finite.
     """
     crops = Crops(
@@ -81,25 +85,25 @@ def train(
     if not settings.updates:
         weights = initial_weights(VqasrWav2VecConfig(**model_section(settings)), initial_seed(seed))
         return Trained(model_config(settings), weights, [], crops.left_out)
-    start = newest_intact(folder, say)
+    start = checkpoints.newest(folder, say)
     done = start.updates if start else 0
     on_start(done)
+    cfg = fairseq_config(settings, seed, folder, device, start.path if start else None)
     with _curves(tensorboard, done) as draw:
 
         def after_update(update: int, figures: Record, record: Record | None) -> None:
-            if update > 1 and (update - 1) % settings.checkpoint_every == 0:
-                keep_apart(folder, update - 1)
             if record:
                 draw(record)
             on_update(update, figures)
+            if interrupt.requested():
+                cfg.optimization.stop_time_hours = AT_ONCE_HOURS
 
         session = Session(crops, after_update)
         if start:
             session.history.restore(start.state["task_state"]["history"])
         if done < settings.updates:
-            path = start.path if start else None
-            _run_fairseq(fairseq_config(settings, seed, folder, device, path), session)
-    end = newest_intact(folder, say)
+            _run_fairseq(cfg, session, folder)
+    end = checkpoints.newest(folder, say)
     if end is None or end.updates < settings.updates:
         raise RunError(
             "fairseq stopped before the last update.",
@@ -130,11 +134,11 @@ def _curves(folder: Path | None, done: int) -> Iterator[Callable[[Record], None]
         writer.close()
 
 
-def _run_fairseq(cfg: Any, session: Session) -> None:
+def _run_fairseq(cfg: Any, session: Session, folder: Path) -> None:
     main = import_fairseq("fairseq_cli.train").main
     token = SESSION.set(session)
     try:
-        with _logged_not_printed():
+        with _logged_not_printed(), kept_by_us(folder), interrupt.deferred():
             main(cfg)
     except FloatingPointError as error:
         raise not_finite("gradient") from error

@@ -1,11 +1,11 @@
-"""Dead k-means codes, and what may not change when they are left alone."""
+"""When k-means begins, dead codes, and what may not change when they are left alone."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from stages.quantizer.codebook import KmeansCodebook
+from stages.quantizer.codebook import KmeansCodebook, centres
 
 
 def codebook(combine_groups: bool, **changed: int) -> KmeansCodebook:
@@ -44,3 +44,43 @@ def test_codes_do_not_move_outside_of_training() -> None:
     before = quantizer.embedding.detach().clone()
     quantizer(torch.randn(3, 8, 40))
     assert torch.equal(before, quantizer.embedding)
+
+
+def test_before_k_means_begins_features_pass_as_they_are() -> None:
+    quantizer = codebook(True, quantize_after=5)
+    z_BDF = torch.randn(3, 8, 40)
+    quantizer.set_num_updates(4)
+    passed = quantizer(z_BDF)
+    assert torch.equal(passed["x"], quantizer.projected(z_BDF))
+    assert float(passed["kmeans_loss"].detach()) == 0
+    quantizer.eval()  # in use, always quantized
+    assert not torch.allclose(quantizer(z_BDF)["x"], quantizer.projected(z_BDF))
+
+
+@pytest.mark.parametrize("combine_groups", [True, False])
+def test_k_means_begins_with_codes_among_the_features(combine_groups: bool) -> None:
+    quantizer = codebook(combine_groups, quantize_after=5)
+    z_BDF = torch.randn(3, 8, 40)
+    quantizer.set_num_updates(5)
+    begun = quantizer(z_BDF)
+    assert in_use(quantizer, z_BDF) == 16
+    error = (begun["x"] - quantizer.projected(z_BDF)).detach().square().mean()
+    assert error < 0.7  # of a variance of 1
+    codes = quantizer.embedding.detach().clone()
+    quantizer.set_num_updates(6)
+    quantizer(z_BDF)
+    assert torch.equal(codes, quantizer.embedding)
+
+
+def test_centres_are_the_means_of_clusters_far_apart() -> None:
+    generator = torch.Generator().manual_seed(1)
+    clusters = [at + torch.randn(50, 3, generator=generator) for at in (-100.0, 0.0, 100.0)]
+    torch.manual_seed(2)  # the three first points lie in three clusters
+    found = centres(torch.cat(clusters), 3)
+    means = torch.stack([cluster.mean(0) for cluster in clusters])
+    torch.testing.assert_close(found[found[:, 0].argsort()], means)
+
+
+def test_more_centres_than_points_stay_on_the_points() -> None:
+    points = torch.randn(3, 4)
+    assert torch.cdist(centres(points, 8), points).min(1).values.max() < 1e-5

@@ -238,28 +238,3 @@ def test_who_is_kept_back_does_not_depend_on_the_order() -> None:
     assert kept == bert._kept_back(names[::-1])
     assert len(kept) == 8
     assert len(bert._kept_back([f"u{n}" for n in range(5000)])) == bert.VALIDATION_AT_MOST
-
-
-@pytest.mark.parametrize("theirs", ["same", "other codebook", "none"])
-def test_a_bert_is_taken_over_only_with_its_own_units(
-    context: Any, tmp_path: Path, theirs: str
-) -> None:
-    rng = np.random.default_rng(0)
-    codebook_GVD = rng.standard_normal((2, 4, 3)).astype(np.float32)
-    ours, source = tmp_path / "vocabulary", tmp_path / "bert"
-    ours.mkdir()
-    source.mkdir()
-    Vocabulary.create(list(combinations(2, 4)), codebook_GVD).save(ours)
-    if theirs != "none":
-        moved = codebook_GVD + (theirs != "same")
-        Vocabulary.create(list(combinations(2, 4)), moved).save(source)
-    (source / "config.json").write_text("{}")
-    (source / "stamp.json").write_text("{}")
-    ctx = context("taken", {"vocabulary": ours})
-    if theirs == "same":
-        bert.take_over(ctx, source=source)
-        assert (ctx.folder / "config.json").exists()
-        assert not (ctx.folder / "stamp.json").exists()
-    else:
-        with pytest.raises(UserError, match=r"bert\.from"):
-            bert.take_over(ctx, source=source)

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import RunError
 from stages.quantizer.fairseq.bridge import import_fairseq
-from stages.quantizer.fairseq.model import VqasrWav2Vec, VqasrWav2VecConfig, layers
+from stages.quantizer.fairseq.model import VqasrWav2Vec, VqasrWav2VecConfig
 from stages.quantizer.fairseq.predictions import Diagonals
 
 import_fairseq()
@@ -155,13 +154,3 @@ def test_additions_change_what_they_name() -> None:
 def test_gradient_of_the_diagonals_is_right() -> None:
     ahead = torch.randn(2, 5, 3, 2, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: Diagonals.apply(x, 4), (ahead,))
-
-
-@pytest.mark.parametrize("text", ["__import__('os')", "[(1, 2)]", "[(4, 2, 1)] * 10**9", "x"])
-def test_layers_that_are_no_literal_are_refused(text: str) -> None:
-    with pytest.raises(RunError, match="not a literal"):
-        layers(text)
-
-
-def test_layers_may_repeat_and_add() -> None:
-    assert layers("[(4, 2, 1)] + [(8, 3, 2)] * 2") == [(4, 2, 1), (8, 3, 2), (8, 3, 2)]

@@ -14,7 +14,6 @@ from pipeline.errors import RunError
 from pipeline.manifest import Manifest
 from pipeline.recipe import QuantizerSettings
 from stages.quantizer.fairseq import task as task_module
-from stages.quantizer.fairseq.checkpoints import newest_intact
 from stages.quantizer.fairseq.config import temperatures
 from stages.quantizer.fairseq.model import VqasrWav2Vec
 from stages.quantizer.fairseq.train import Trained, train
@@ -109,37 +108,6 @@ def test_finished_run_trains_no_more(speech: Manifest, tmp_path: Path) -> None:
     assert_same(done, again)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped"])
-def test_damaged_newest_checkpoint_falls_back(
-    speech: Manifest, tmp_path: Path, damage: str
-) -> None:
-    whole = train(small(), [speech], seed=1, folder=tmp_path / "whole")
-    folder = tmp_path / "damaged"
-    with pytest.raises(Killed):
-        train(small(), [speech], seed=1, folder=folder, on_update=killer(9))
-    newest = [folder / "checkpoint_last.pt", *folder.glob("checkpoint_*_8.pt")]
-    for path in newest:
-        content = bytearray(path.read_bytes())
-        if damage == "flipped":
-            content[len(content) // 2] ^= 0xFF
-        path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
-    said: list[str] = []
-    starts: list[int] = []
-    result = train(
-        small(), [speech], seed=1, folder=folder, say=said.append, on_start=starts.append
-    )
-    assert starts == [6]
-    assert len(said) == len(newest) == 2 and all("damaged" in line for line in said)
-    assert_same(whole, result)
-
-
-def test_few_checkpoints_are_kept(speech: Manifest, tmp_path: Path) -> None:
-    train(small(), [speech], seed=1, folder=tmp_path)
-    assert len(list(tmp_path.glob("*.pt"))) <= 3
-    newest = newest_intact(tmp_path, print)
-    assert newest is not None and newest.updates == 12
-
-
 def test_loss_that_is_not_finite_stops_and_names_the_batch(
     speech: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +120,7 @@ def test_loss_that_is_not_finite_stops_and_names_the_batch(
     monkeypatch.setattr(task_module.AudioPretrainingTask, "train_step", poisoned)
     with pytest.raises(RunError, match=r"loss that is not finite on a batch of u0\d\d, u0"):
         train(small(), [speech], seed=1, folder=tmp_path)
+    assert not (tmp_path / "crash.pt").exists()  # fairseq's, of no use and as large as a checkpoint
 
 
 def test_too_short_utterances_are_left_out_and_counted(

@@ -1,0 +1,90 @@
+"""Checkpoints of a training: two are kept, and the newest whole one is gone on from.
+
+`checkpoint-00000035.pt` is the state after 35 updates; `checkpoint-00000035.sha256` beside it is
+the checksum of its content. Both are written under another name, synced and then renamed, the
+checksum first: a checkpoint that is there is whole after a kill and after a power cut. What is
+damaged later does not agree with its checksum.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.audio import file_sha256
+from pipeline.store import HALF, sync, write_atomically
+
+KEPT = 2
+CHECKSUM = ".sha256"
+PATTERN = "checkpoint-*.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read whole; `updates` are behind it."""
+
+    path: Path
+    updates: int
+    state: dict[str, Any]
+
+
+def save(folder: Path, updates: int, state: dict[str, Any]) -> None:
+    """Write the state after `updates`, then remove all but the newest two."""
+    path = folder / f"checkpoint-{updates:08d}.pt"
+    beside = path.with_suffix(HALF)
+    with open(beside, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    write_atomically(path.with_suffix(CHECKSUM), file_sha256(beside))
+    beside.replace(path)
+    sync(folder)
+    _remove_all_but_newest(folder)
+
+
+def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest whole checkpoint of `folder`; None to start from the first update.
+
+    Damaged ones are named and removed, and so is what a kill left half written.
+    """
+    _remove_leftovers(folder)
+    damaged = False
+    for path in sorted(folder.glob(PATTERN), reverse=True):
+        if _is_whole(path):
+            _remove_all_but_newest(folder)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            return Checkpoint(path, int(path.stem.partition("-")[2]), state)
+        say(f"checkpoint {path.name} is damaged; the one before it is used")
+        _remove(path)
+        damaged = True
+    if damaged:
+        say("no checkpoint is whole: starting from the first update")
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    checksum = path.with_suffix(CHECKSUM)
+    return checksum.exists() and checksum.read_text("utf-8") == file_sha256(path)
+
+
+def _remove_all_but_newest(folder: Path) -> None:
+    for old in sorted(folder.glob(PATTERN))[:-KEPT]:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    path.unlink()  # first: no checkpoint is ever without its checksum
+    path.with_suffix(CHECKSUM).unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for half in folder.glob(f"*{HALF}"):
+        half.unlink()
+    for checksum in folder.glob(f"*{CHECKSUM}"):
+        if not checksum.with_suffix(".pt").exists():
+            checksum.unlink()
