@@ -70,7 +70,9 @@ class QuantizerSettings(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     dropout_features: float = Field(0.0, ge=0, lt=1)
     dropout_aggregator: float = Field(0.0, ge=0, lt=1)
-    updates: int = Field(400, ge=1)
+    updates: int = Field(
+        400, ge=0, description="0: the quantizer as training would find it, the untrained control"
+    )
     learning_rate: float = Field(2e-3, gt=0)
     final_learning_rate: float = Field(2e-4, ge=0, description="at the end of the cosine")
     warmup_updates: int = Field(30, ge=0)

@@ -4,6 +4,8 @@ The artifact:
     config.json, model.safetensors   the QuantizerModel (stages/quantizer/model.py)
     codebook.json                    how healthy the codebook is and was, and the final loss
     codebook.png                     the same as a picture (not where there is no codebook)
+    predictor.safetensors            the weights that guess the frames ahead: for the loss on
+                                     other speech (stages/quantizer/contrast.py), not for units
     history.jsonl                    loss, perplexities, temperature, learning rate by update
 """
 
@@ -53,6 +55,7 @@ def run(
 def _trained(
     ctx: StepContext, settings: QuantizerSettings, speech: Sequence[Manifest], seed: int
 ) -> tuple[QuantizerModel, dict[str, Any]]:
+    from stages.quantizer.contrast import save_predictor
     from stages.quantizer.fairseq.train import train
     from stages.quantizer.health import chance_bits
 
@@ -83,8 +86,11 @@ def _trained(
     lines = [json.dumps(record) for record in trained.history]
     _write(ctx.folder / HISTORY, "".join(f"{line}\n" for line in lines))
     chance = chance_bits(settings.negatives + settings.cross_sample_negatives, settings.infonce)
-    last = trained.history[-1]["loss_bits"]
-    ctx.say(f"contrastive loss {last:.2f} bits at the end, chance is {chance:.2f}")
+    last = trained.history[-1]["loss_bits"] if trained.history else None
+    if last is None:
+        ctx.say("no updates: the quantizer is exported UNTRAINED, as a control")
+    else:
+        ctx.say(f"contrastive loss {last:.2f} bits at the end, chance is {chance:.2f}")
     if trained.left_out:
         ctx.say(f"{trained.left_out} utterances were too short to train on and left out")
     told = {
@@ -93,8 +99,9 @@ def _trained(
         "chance_bits": round(chance, 6),
         "utterances_too_short": trained.left_out,
     }
-    if settings.type != "none":
+    if settings.type != "none" and trained.history:
         told |= _past(ctx.folder / PLOT, trained, settings.codes, chance)
+    save_predictor(trained.weights, ctx.folder)
     return _exported(trained), told
 
 

@@ -98,16 +98,11 @@ def build_vocabulary(ctx: StepContext) -> None:
     Reads `quantizer` and one role `units/<split>` for each pretraining split. All combinations
     of codes where there are at most 8,192, else those seen. Unseen ones become the nearest.
     """
-    from stages.quantizer.model import QuantizerModel
+    from stages.quantizer.vectors import codebook_of
     from stages.units.corpus import each_shard
     from stages.units.vocabulary import Vocabulary, combinations
 
-    quantizer = QuantizerModel.from_pretrained(ctx.inputs["quantizer"])
-    if quantizer.vector_quantizer is None:
-        raise RunError(
-            "The quantizer has no codebook (quantizer.type none), so there are no units."
-        )
-    codebook_GVD = quantizer.vector_quantizer.codebook().detach().cpu().numpy()
+    codebook_GVD = codebook_of(ctx.inputs["quantizer"])
     groups, codes, _ = codebook_GVD.shape
     seen: set[tuple[int, ...]] = set()
     for role in sorted(ctx.inputs):

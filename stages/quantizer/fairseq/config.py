@@ -73,6 +73,11 @@ def model_section(settings: QuantizerSettings) -> dict[str, Any]:
     }
 
 
+def initial_seed(seed: int) -> int:
+    """What fairseq seeds torch with before it builds the model."""
+    return seed * SEED_STRIDE % 2**31
+
+
 def _loss_weights(settings: QuantizerSettings) -> list[float] | None:
     """1 for the codebook's loss: the model itself weighs it, where a repair can reach."""
     return None if settings.type == "none" else [1.0]
@@ -88,7 +93,7 @@ def fairseq_config(
     rate = settings.learning_rate
     given = {
         "common": {
-            "seed": seed * SEED_STRIDE % 2**31,
+            "seed": initial_seed(seed),
             "cpu": device == "cpu",
             "log_format": "none",
             "log_interval": NEVER,

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.training import autocast
@@ -55,6 +56,13 @@ class VqasrWav2VecConfig(Wav2VecConfig):  # type: ignore[misc]
     precision: str = field(
         default="fp32", metadata={"help": "of the two networks: fp32, bf16, or auto"}
     )
+
+
+def initial_weights(cfg: VqasrWav2VecConfig, seed: int) -> dict[str, Tensor]:
+    """The weights that a training under fairseq's seed `seed` starts from, by name."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return dict(VqasrWav2Vec(cfg).state_dict())
 
 
 @register_model(NAME, dataclass=VqasrWav2VecConfig)

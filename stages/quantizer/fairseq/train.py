@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,13 @@ from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.checkpoints import kept_by_us
 from stages.quantizer.fairseq.config import (
     fairseq_config,
+    initial_seed,
     model_config,
+    model_section,
     shortest_samples,
 )
 from stages.quantizer.fairseq.crops import Crops
+from stages.quantizer.fairseq.model import VqasrWav2VecConfig, initial_weights
 from stages.quantizer.fairseq.task import SESSION, Session, not_finite
 from stages.quantizer.history import History, Record, in_words
 from stages.quantizer.model import QuantizerConfig
@@ -48,8 +51,8 @@ class Trained:
     weights: dict[str, Tensor]
     history: list[Record]
     left_out: int
-    collapses: list[dict[str, Any]]
-    repairs: list[dict[str, Any]]
+    collapses: list[dict[str, Any]] = field(default_factory=list)
+    repairs: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train(
@@ -65,6 +68,8 @@ def train(
     say: Callable[[str], None] = lambda text: None,
 ) -> Trained:
     """Train to `settings.updates`, going on from what `folder` holds of an earlier attempt.
+
+    With 0 updates nothing is trained: the weights are those that a training starts from.
 
     Args:
         folder: for checkpoints; two are kept.
@@ -82,6 +87,9 @@ def train(
         crop_samples=settings.crop_samples,
         shortest_samples=shortest_samples(settings),
     )
+    if not settings.updates:
+        weights = initial_weights(VqasrWav2VecConfig(**model_section(settings)), initial_seed(seed))
+        return Trained(model_config(settings), weights, [], crops.left_out)
     start = checkpoints.newest(folder, say)
     done = start.updates if start else 0
     on_start(done)
