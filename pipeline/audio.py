@@ -38,7 +38,8 @@ def read(path: Path) -> tuple[Samples, int]:
             promised, rate = file.frames, int(file.samplerate)
             samples_SC = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise BadAudio(f"unreadable: {error}") from error
+        # Without the path, which libsndfile puts before it: the reason is a part of an artifact.
+        raise BadAudio(f"unreadable: {getattr(error, 'error_string', error)}") from error
     if len(samples_SC) < promised or promised < _promised_by_riff(path, samples_SC.shape[1]):
         raise BadAudio(f"truncated: {len(samples_SC)} samples, the header promises more")
     samples: Samples = samples_SC.mean(axis=1, dtype=np.float32)

@@ -7,7 +7,6 @@ imported inside of it, so that a broken component breaks one line of the report 
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,23 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import RunError
+from pipeline.kenlm_tools import kenlm_tool
 
 REMEDY = "run `make setup`"
 THREE_LINES = "one two three\nthree one two\ntwo two one\n"
 TOOL_SECONDS = 60.0
-
-
-def kenlm_tool(name: str) -> Path:
-    """The path of `lmplz` or `build_binary`: beside our Python, or else on the PATH.
-
-    Raises:
-        RunError: it is in neither.
-    """
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
-        raise RunError(f"{name} is not there", found=f"not in {beside.parent}", remedy=REMEDY)
-    return Path(found)
 
 
 def _expect(condition: bool, what: str) -> None:

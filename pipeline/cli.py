@@ -107,7 +107,7 @@ def run(
         job.carry_out()
     else:
         job.carry_out()
-        say(f"{recipe.name}: nothing to do, {len(steps)} steps are done")
+        say(f"{recipe.name}: {job.nothing_to_do()}")
     _results(recipe, job)
 
 
@@ -138,11 +138,14 @@ def _tell_pending(job: Run, pending: list[Step]) -> None:
 
 
 def _results(recipe: Recipe, job: Run) -> None:
-    """Write results.json, RESULTS.md and the plot if every score is there, and show the table."""
-    from stages.acoustic.publish import publish
+    """Write results.json, RESULTS.md and the plot, and show the table; or say why there is none."""
+    from stages.acoustic.publish import publish, unfinished
 
-    scores = [s for s in job.steps if s.stage == "score"]
-    if all(job.store.stamp(s) is not None for s in scores):
+    left = unfinished(job.examine(), job.kept)
+    if left:
+        more = f", and {len(left) - 1} more steps are not done" if len(left) > 1 else ""
+        say(f"{recipe.name}: no table of results: {left[0].step.title} is {left[0].state}{more}")
+    else:
         click.echo(publish(recipe, job.steps, job.store, job.links))
 
 
@@ -224,8 +227,9 @@ def compare(recipes: tuple[str, ...], exp: Path, form: Any) -> None:
     from stages.acoustic import results
 
     check_readable(exp)
-    rows = [row for named in recipes for row in comparison.read(named, exp)]
-    click.echo(results.format_table(results.compare([rows]), form))
+    found = {named: comparison.read(named, exp) for named in recipes}
+    comparison.tell_apart(found)
+    click.echo(results.format_table(results.compare(found.values()), form))
 
 
 @cli.command()
@@ -284,7 +288,7 @@ def _plan(recipe: Recipe, exp: Path, mode: str) -> list[Step]:
 def _stage_number(text: str) -> int:
     from stages import STAGES
 
-    if text.isdigit() and int(text) < len(STAGES):
+    if text.isdecimal() and int(text) < len(STAGES):
         return int(text)
     if text in STAGES:
         return STAGES.index(text)

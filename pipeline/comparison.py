@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError
 
+RECIPE_FILES = (".yaml", ".yml")
 NUMBERS = ("budget_seconds", "wer", "wer_low", "wer_high")
 
 
@@ -24,7 +26,7 @@ def read(named: str, exp: Path) -> list[dict[str, Any]]:
         there = ", ".join(sorted(p.parent.name for p in exp.glob("*/results.json"))) or "none"
         raise UserError(
             f"{named} has no results ({path} is not there).",
-            remedy=f"vqasr run {named}; there are results of: {there}",
+            remedy=f"{_run_of(named)}; there are results of: {there}",
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
@@ -35,13 +37,31 @@ def read(named: str, exp: Path) -> list[dict[str, Any]]:
     return found
 
 
+def _run_of(named: str) -> str:
+    """The command that makes the results: only a recipe's file can be run."""
+    is_recipe = Path(named).suffix in RECIPE_FILES
+    return f"vqasr run {named}" if is_recipe else "run the recipe first (vqasr run RECIPE)"
+
+
+def tell_apart(found: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """Name recipes by their source where several sources have results of one name."""
+    sources: dict[str, set[str]] = {}
+    for source, rows in found.items():
+        for row in rows:
+            sources.setdefault(row["recipe"], set()).add(source)
+    for source, rows in found.items():
+        for row in rows:
+            if len(sources[row["recipe"]]) > 1:
+                row["recipe"] = f"{row['recipe']} ({source})"
+
+
 def _file_of(named: str, exp: Path) -> Path:
     from pipeline.recipe_file import load
 
     path = Path(named)
     if path.suffix == ".json":
         return path
-    if path.suffix in (".yaml", ".yml") and path.is_file():
+    if path.suffix in RECIPE_FILES and path.is_file():
         named = load(path).name
     return exp / named / "results.json"
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.provenance import sources_hash
 from pipeline.stage import Step
-from pipeline.store import Stamp, Store, read_stamp, sources_hash
+from pipeline.store import Stamp, Store, read_stamp
 
 State = Literal["done", "stale", "missing", "interrupted", "not used"]
 

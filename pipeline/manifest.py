@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.jsonl"
 AUDIO_ROOT = "audio_root.txt"  # where audio that was left in place lies; not part of any hash
+LOOK_AGAIN = "restore the file, or run again with --verify and without --stage: stage 0 looks anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Utterance:
     """One stretch of speech by one speaker.
 
     Attributes:
-        path: the audio, relative to the manifest's folder (`stored`) or the corpus' folder.
+        path: the audio, relative to the manifest's folder, where it is `stored` there; empty
+            where it was left in place: AUDIO_ROOT tells the file, which may be renamed.
         samples: its length at 16 kHz.
         speech_seconds: what a label budget counts: the length without pauses put in by us.
         transcript: normalised words, or None where nobody wrote them down.
@@ -66,7 +69,14 @@ class Manifest:
     def audio_path(self, utterance: Utterance) -> Path:
         if utterance.stored:
             return self.folder / utterance.path
-        return Path((self.folder / AUDIO_ROOT).read_text("utf-8").strip()) / utterance.path
+        root, files = self._in_place
+        return root / files.get(utterance.id, utterance.path)
+
+    @cached_property
+    def _in_place(self) -> tuple[Path, dict[str, str]]:
+        text = (self.folder / AUDIO_ROOT).read_text("utf-8")
+        root, _, files = text.partition("\n")
+        return Path(root), json.loads(files or "{}")
 
     def samples(self, utterance: Utterance) -> Samples:
         """The utterance's speech at 16 kHz.
@@ -80,7 +90,7 @@ class Manifest:
         except audio.BadAudio as error:
             raise RunError(
                 f"Utterance {utterance.id}: {path} is {error.what}",
-                remedy="restore the file, or run again from stage 0 with --verify",
+                remedy=LOOK_AGAIN,
             ) from error
         samples = audio.resample(samples, rate_hz)
         if len(samples) != utterance.samples:
@@ -88,11 +98,12 @@ class Manifest:
                 f"Utterance {utterance.id}: {path} has changed since stage 0.",
                 constraint=f"{utterance.samples} samples",
                 found=f"{len(samples)}",
-                remedy="run again from stage 0 with --verify",
+                remedy=LOOK_AGAIN,
             )
         return samples
 
     def write(self) -> None:
+        """Write all but where audio lies that was left in place: the store tells that."""
         lines = [json.dumps(asdict(u), ensure_ascii=False) for u in self.utterances]
         (self.folder / MANIFEST).write_text("".join(f"{x}\n" for x in lines), "utf-8")
 
@@ -100,3 +111,12 @@ class Manifest:
     def load(cls, folder: Path) -> Manifest:
         with open(folder / MANIFEST, encoding="utf-8") as file:
             return cls((Utterance(**json.loads(line)) for line in file), folder)
+
+
+def audio_place(root: Path, files: Mapping[str, str]) -> str:
+    """What AUDIO_ROOT holds: the corpus' folder, then a line of JSON with its files by utterance.
+
+    It is one file, so that nobody reads the folder of one copy with the names of another.
+    """
+    told = f"{json.dumps(dict(files), ensure_ascii=False)}\n" if files else ""
+    return f"{root.resolve()}\n{told}"

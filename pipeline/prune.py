@@ -6,14 +6,22 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.store import PARTIAL, Store
+from pipeline.store import OLD, PARTIAL, Store
 
 
 def unused(exp: Path) -> list[Path]:
-    """The artifacts of `exp` that no recipe links to, and those replaced by newer ones."""
+    """The artifacts of `exp` that no recipe links to, and those replaced by newer ones.
+
+    One whose replacement a kill left without its name is still the only one, and stays.
+    """
     kept = {p.resolve() for p in exp.glob("*/[0-9]-*") if p.is_symlink()}
     folders = (p for p in (exp / "store").glob("*-*") if p.is_dir())
-    return sorted(p for p in folders if p.suffix in ("", ".old") and p.resolve() not in kept)
+    artifacts = [p for p in folders if p.suffix == "" or (p.suffix == OLD and _replaced(p))]
+    return sorted(p for p in artifacts if p.resolve() not in kept)
+
+
+def _replaced(old: Path) -> bool:
+    return old.with_suffix("").exists()
 
 
 def interrupted(exp: Path) -> list[Path]:

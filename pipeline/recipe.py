@@ -188,7 +188,9 @@ class MachineSettings(Section):
     """How a run uses this machine; nothing here changes what is stale."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = Field(0, ge=0, description="0: as many as there are cores")
+    threads: int = Field(
+        0, ge=0, description="0: OMP_NUM_THREADS if set, else the cores it may use"
+    )
 
 
 BUDGET = re.compile(r"(\d+(?:\.\d+)?)(s|min|h)")

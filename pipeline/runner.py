@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.console import say
@@ -50,7 +50,8 @@ class Run:
             UserError: an earlier stage than `first` is not done.
         """
         states = self.examine()
-        chosen = [s for s in states if (self.first or 0) <= s.step.number <= self.last]
+        chosen = [s for s in states if self._chosen(s.step)]
+        self._refuse_stale_before(states, chosen)
         read = {id(source) for s in chosen for source in s.step.inputs.values()}
         read -= {id(step) for step in self.kept}
         needed: set[int] = set()
@@ -72,11 +73,43 @@ class Run:
             needed |= {id(source) for source in step.inputs.values()}
         return pending[::-1]
 
+    def nothing_to_do(self) -> str:
+        """What to say when no step is pending."""
+        states = self.examine()
+        done = sum(s.state == "done" for s in states if self._chosen(s.step))
+        later = sum(s.state != "done" for s in states if s.step.number > self.last)
+        left = f"; later steps that are not done: {later}" if later else ""
+        return f"nothing to do, {done} steps are done{left}"
+
+    def _chosen(self, step: Step) -> bool:
+        return (self.first or 0) <= step.number <= self.last
+
+    def _refuse_stale_before(
+        self, states: Sequence[StepState], chosen: Sequence[StepState]
+    ) -> None:
+        """Refuse what all that is chosen would be made of, however far back it lies.
+
+        A missing one does not count: it is needed only where something that is to run reads it.
+        """
+        above = {id(state.step) for state in chosen}
+        for state in reversed(states):
+            if id(state.step) in above:
+                above |= {id(source) for source in state.step.inputs.values()}
+        for state in states:
+            is_before = state.step.number < (self.first or 0) and id(state.step) in above
+            if is_before and state.state in ("stale", "interrupted"):
+                self._refuse_earlier(state)
+
     def _refuse_earlier(self, state: StepState) -> None:
         why = f" ({'; '.join(state.reasons)})" if state.reasons else ""
+        until = (self.first or 1) - 1
+        remedy = f"{self.command} --stop-stage {until}"
+        earlier = replace(self, first=None, last=until, force=False)
+        if not any(step is state.step for step in earlier.pending()):
+            remedy = self._rebuild(state.step)  # what reads it there is done
         raise UserError(
             f"Stage {state.step.title} is {state.state}{why}, and --stage starts after it.",
-            remedy=f"{self.command} --stop-stage {(self.first or 1) - 1}",
+            remedy=remedy,
         )
 
     def carry_out(self) -> int:
@@ -88,6 +121,7 @@ class Run:
         ran: set[int] = set()
         for step in self.steps:
             self.store.tell_audio_root(step)
+        self._link_all()  # first: what this run is to read, no `vqasr prune` may take away
         pending = self.pending()
         while pending:
             step = pending[0]
@@ -222,7 +256,7 @@ class Run:
         if link.is_symlink() and os.readlink(link) == target:
             return
         self.links.mkdir(parents=True, exist_ok=True)
-        beside = link.with_name(f".{link.name}.tmp")
+        beside = link.with_name(f".{link.name}.{os.getpid()}.tmp")  # two runs may link at once
         beside.unlink(missing_ok=True)
         beside.symlink_to(target)
         beside.replace(link)
@@ -235,4 +269,4 @@ class Run:
         planned = {s.link_name for s in self.steps}
         for link in self.links.glob("[0-9]-*"):
             if link.is_symlink() and link.name not in planned:
-                link.unlink()
+                link.unlink(missing_ok=True)  # another run of the recipe may be faster

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -11,9 +10,8 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +19,17 @@ from pipeline import locks
 from pipeline.audio import file_sha256
 from pipeline.console import say
 from pipeline.errors import RunError
-from pipeline.manifest import AUDIO_ROOT
+from pipeline.manifest import AUDIO_ROOT, audio_place
+from pipeline.provenance import sources_hash, versions
 from pipeline.stage import Step
 
 STAMP = "stamp.json"
 PARTIAL = ".partial"
+OLD = ".old"  # ends the name of an artifact while another takes its place
 INPUTS = "inputs.json"  # in a .partial folder: what its content was made from
 SCRATCH = "scratch/"  # in a .partial folder: what goes when the step is done
 NOT_HASHED = {STAMP, AUDIO_ROOT, INPUTS}
 HALF = ".tmp"  # ends the name of what a kill left half written
-TOLD_VERSIONS = ("torch", "transformers", "fairseq", "numpy", "kenlm", "flashlight-text", "jiwer")
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,7 @@ class Store:
         return self.root / f"{step.artifact_name}.lock"
 
     def _say_waiting(self, step: Step) -> None:
-        path = self.root / f"{step.artifact_name}.owner"
-        owner = path.read_text("utf-8") if path.exists() else "another process"
+        owner = _owner(self.root / f"{step.artifact_name}.owner")
         say(f"{step.title}: {owner} is at work on it; waiting")
 
     @contextmanager
@@ -147,7 +145,8 @@ class Store:
         """
         folder = self.partial(step)
         if step.audio_root is not None:
-            (folder / AUDIO_ROOT).write_text(f"{step.audio_root.resolve()}\n", "utf-8")
+            text = audio_place(step.audio_root, step.audio_files)
+            (folder / AUDIO_ROOT).write_text(text, "utf-8")
         outputs = hash_outputs(folder)
         stamp = Stamp(
             signature=step.signature,
@@ -181,21 +180,19 @@ class Store:
         folder, final = self.partial(step), self.path(step)
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
         (folder / INPUTS).unlink(missing_ok=True)
+        old = self.root / f"{step.artifact_name}{OLD}"
         if final.exists():
-            old = self.root / f"{step.artifact_name}.old"
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
-            folder.rename(final)
-            shutil.rmtree(old)
-        else:
-            folder.rename(final)
+        folder.rename(final)
+        shutil.rmtree(old, ignore_errors=True)  # a kill may have left it before
         sync(self.root)
 
     def tell_audio_root(self, step: Step) -> None:
-        """Let a finished artifact know where its corpus lies now: that is no part of it."""
+        """Let a finished artifact know where its audio lies now: that is no part of it."""
         told = self.path(step) / AUDIO_ROOT
         if step.audio_root is not None and told.exists():
-            text = f"{step.audio_root.resolve()}\n"
+            text = audio_place(step.audio_root, step.audio_files)
             if told.read_text("utf-8") != text:
                 write_atomically(told, text)
 
@@ -214,6 +211,13 @@ class Store:
                 state = "is missing" if name not in there else "is not what was written"
                 raise RunError(f"{folder / name} {state} (its checksum differs).", remedy=rebuild)
         return stamp.digest
+
+
+def _owner(path: Path) -> str:
+    """Who has a lock; that process may let go, and remove the file, at any moment."""
+    with suppress(FileNotFoundError):
+        return path.read_text("utf-8") or "another process"
+    return "another process"
 
 
 def read_stamp(folder: Path) -> Stamp | None:
@@ -237,15 +241,15 @@ def digest(outputs: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(outputs), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write so that the old or the new file is there, never half of one.
 
-    Several processes may write the same file at once: the last one's text stays.
+    Several processes may write the same file at once: the last one's content stays.
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}{HALF}")
     try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(beside, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -261,32 +265,3 @@ def sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of what results depend on."""
-    found = {"python": platform.python_version()}
-    for name in TOLD_VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
-def sources_hash(step: Step) -> str:
-    """Hash of the Python files in the room of the stage that does the step's work."""
-    work = step.run.func if isinstance(step.run, partial) else step.run
-    module = sys.modules.get(work.__module__)
-    file = getattr(module, "__file__", None)
-    return _folder_hash(Path(file).parent) if file else ""
-
-
-@cache
-def _folder_hash(folder: Path) -> str:
-    told = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        told.update(path.relative_to(folder).as_posix().encode())
-        told.update(path.read_bytes())
-    return told.hexdigest()[:16]

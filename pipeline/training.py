@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from pipeline import checkpoints, interrupt
+from pipeline import checkpoints, cores, interrupt
 from pipeline.errors import RunError
 from pipeline.stage import StepContext
 
@@ -274,8 +274,9 @@ def pad(rows: Sequence[np.ndarray[Any, Any]], value: float = 0) -> tuple[Tensor,
 
 
 def set_threads(threads: int) -> None:
-    """Let torch use so many cores; 0 means all."""
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    """Let torch use so many cores; 0: what OMP_NUM_THREADS says, else all that we may use."""
+    if threads or not os.environ.get("OMP_NUM_THREADS"):  # torch itself follows it
+        torch.set_num_threads(threads or cores.usable())
 
 
 def quiet_transformers() -> None:

@@ -41,7 +41,11 @@ def plan(recipe: Recipe, hashes: FileHashes) -> list[Step]:
 
 def published(steps: Sequence[Step]) -> list[Step]:
     """The steps beside the scores that results.json is made of: their facts stand in it."""
-    return [s for s in steps if s.stage == "lm" or (s.stage == "prepare" and s.budget)]
+    return [s for s in steps if s.stage == "lm" or (s.stage == "prepare" and _is_told(s))]
+
+
+def _is_told(step: Step) -> bool:
+    return bool(step.budget) or step.label == "dev" or step.label.startswith("test/")
 
 
 class _Planner:

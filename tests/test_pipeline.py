@@ -91,6 +91,20 @@ def kill_in(path: Path, exp: Path, step: Step, checkpoints: str) -> None:
     assert folder.exists(), f"{step.title} was done before it could be killed"
 
 
+def test_after_kill_9_in_a_training_the_model_is_bit_for_bit_the_same(
+    write_recipe: Callable[..., Path], values: Values, tmp_path: Path
+) -> None:
+    """The fine-tuning of the shortest recipe; the slow test below kills each of the trainings."""
+    values["finetune"] |= {"updates": 40, "checkpoint_every": 3}
+    path = write_recipe({**values, "budgets": ["all"], "frontend": "log_mel"})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(path, whole, "--stop-stage", "5")
+    steps = [s for s in plan_of(path, whole) if s.number <= 5]
+    kill_in(path, killed, steps[-1], "scratch/**/*.pt")
+    assert "going on where it stopped" in run(path, killed, "--stop-stage", "5").output
+    assert digests(steps, killed) == digests(steps, whole)
+
+
 @pytest.mark.slow
 def test_after_kill_9_in_each_training_the_artifacts_are_bit_for_bit_the_same(
     write_recipe: Callable[..., Path], values: Values, tmp_path: Path

@@ -2,7 +2,7 @@
 
 `run_dev` and `run_test` are the two kinds of step. Both write, per decoder, `<decoder>.trn`
 (`words (utterance-id)`) and `<decoder>.jsonl` (utt_id, speaker, seconds, ref, hyp), and
-weights.json; the dev step also keeps its log-probabilities.
+weights.json; both keep their log-probabilities.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     LogProbs = Mapping[str, NDArray[np.floating[Any]]]
+    Cached = Mapping[str, NDArray[np.float32]]
 
 VERSION = 1
 WEIGHTS = "weights.json"
@@ -70,11 +71,14 @@ def cached_log_probs(
 
 
 def run_dev(
-    ctx: StepContext, settings: DecodeSettings, log_probs: LogProbs, manifest: Manifest
+    ctx: StepContext, settings: DecodeSettings, log_probs: Cached, manifest: Manifest
 ) -> None:
     """Tune the weights of every decoder on dev; input `lm` is the folder of stage 4.
 
-    Writes log_probs.safetensors, weights.json with every trial, and dev's hypotheses.
+    Writes weights.json with every trial, and dev's hypotheses.
+
+    Args:
+        log_probs: what `cached_log_probs` gave; the trials read its file.
 
     Raises:
         pipeline.errors.UserError: an unknown decoder, or a dev utterance without transcript.
@@ -84,7 +88,6 @@ def run_dev(
 
     references = scoring.check_references({u.id: u.transcript for u in manifest})
     decoding.check_matches(log_probs, manifest)
-    arrays = cached_log_probs(ctx, lambda: log_probs)
     told: dict[str, Any] = {}
     for name in settings.decoders:
         decoder = decoding.build(name, ctx.inputs["lm"], settings)
@@ -101,7 +104,7 @@ def run_dev(
             "at_edge": _at_edge(chosen, settings) if decoder.tunable else [],
             "trials": [[t.lm_weight, t.word_score, t.wer, t.errors] for t in trials],
         }
-        texts = decoding.decode_all(decoder, arrays, (chosen.lm_weight, chosen.word_score))
+        texts = decoding.decode_all(decoder, log_probs, (chosen.lm_weight, chosen.word_score))
         _write(ctx, name, texts, manifest)
         ctx.say(_line(name, told[name], decoder.tunable))
     facts = {"dev_seconds": manifest.seconds, "dev_utterances": len(manifest), "decoders": told}
@@ -111,11 +114,14 @@ def run_dev(
 def run_test(
     ctx: StepContext,
     settings: DecodeSettings,
-    log_probs: LogProbs,
+    log_probs: Cached,
     manifest: Manifest,
     tuned: Path | None = None,
 ) -> None:
     """Decode a test set with the weights of the dev step (folder `tuned`, else that input).
+
+    Args:
+        log_probs: what `cached_log_probs` gave.
 
     Raises:
         RunError: log-probabilities with NaN or of other utterances, or no weights for a decoder.
@@ -123,7 +129,6 @@ def run_test(
     from stages.acoustic import decoding
 
     decoding.check_matches(log_probs, manifest)
-    arrays = cached_log_probs(ctx, lambda: log_probs)
     facts = json.loads(((tuned or ctx.inputs["tuned"]) / WEIGHTS).read_text("utf-8"))
     for name in settings.decoders:
         weights = facts["decoders"].get(name)
@@ -134,9 +139,9 @@ def run_test(
                 remedy="run stage 6 with --force",
             )
         decoder = decoding.build(name, ctx.inputs["lm"], settings)
-        with ctx.progress(len(arrays), f"decode {name}", "utterances") as progress:
+        with ctx.progress(len(log_probs), f"decode {name}", "utterances") as progress:
             pair = weights["lm_weight"], weights["word_score"]
-            texts = decoding.decode_all(decoder, arrays, pair, progress.update)
+            texts = decoding.decode_all(decoder, log_probs, pair, progress.update)
         _write(ctx, name, texts, manifest)
         weights.pop("trials")
     (ctx.folder / WEIGHTS).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
-from pipeline.errors import RunError, UserError
 from pipeline.recipe import FRONT_ENDS, BertSettings, FinetuneSettings, Section
 from pipeline.stage import StepContext
+from stages.acoustic.labelled import Labelled, count_frames, refuse_longer
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
+    from pipeline.training import Training
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.targets import Targets
 
@@ -36,44 +34,84 @@ def finetune(
 
     Reads `manifest` (train), `budget`, `targets` and what the front-end needs.
     """
-    import torch
-
-    from pipeline.manifest import Manifest
-    from pipeline.training import Batches, Training, tri_stage_schedule
-    from stages.acoustic.model import AcousticConfig, AcousticModel
     from stages.acoustic.targets import Targets
 
-    name = str(getattr(frontend, "name"))  # noqa: B009
-    module = plugins.find(FRONT_ENDS, name, "front-end")
-    features = module.open_split(frontend, ctx.inputs)
     targets = Targets.load(ctx.inputs["targets"])
+    labelled = _labelled(ctx, frontend, targets, settings, seed)
+    model = _new_model(ctx, frontend, bert, settings, len(targets), seed)
+    lengths = labelled.usable(ctx, model)
+    ctx.say(
+        f"{_name(frontend)}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
+        f"{len(lengths)} utterances, {settings.updates} updates"
+    )
+    history = _training(model, labelled, lengths, settings, seed).run(ctx)
+    model.save_pretrained(ctx.folder)
+    (ctx.folder / "training.json").write_text(json.dumps({"history": history}, indent=1), "utf-8")
+
+
+def _name(frontend: Section) -> str:
+    return str(getattr(frontend, "name"))  # noqa: B009
+
+
+def _labelled(
+    ctx: StepContext, frontend: Section, targets: Targets, settings: FinetuneSettings, seed: int
+) -> Labelled:
+    """The utterances of the budget."""
+    from pipeline.manifest import Manifest
+
+    module = plugins.find(FRONT_ENDS, _name(frontend), "front-end")
     manifest = Manifest.load(ctx.inputs["manifest"])
     ids = (ctx.inputs["budget"] / "ids.txt").read_text("utf-8").split("\n")[:-1]
     transcripts = {i: manifest[i].transcript or "" for i in ids}
+    features = module.open_split(frontend, ctx.inputs)
+    return Labelled(features, transcripts, targets, settings, seed, ctx.device)
+
+
+def _new_model(
+    ctx: StepContext,
+    frontend: Section,
+    bert: BertSettings,
+    settings: FinetuneSettings,
+    targets: int,
+    seed: int,
+) -> AcousticModel:
+    """The front-end's encoder under a CTC layer, whose weights depend on the seed alone."""
+    import torch
+
+    from stages.acoustic.model import AcousticConfig, AcousticModel
+
     torch.manual_seed(seed)
+    module = plugins.find(FRONT_ENDS, _name(frontend), "front-end")
     encoder = module.new_encoder(frontend, bert, ctx.inputs)
     config = AcousticConfig(
         frontend=frontend.model_dump(mode="json"),
         encoder=encoder.config,
-        targets=len(targets),
+        targets=targets,
         subsample=settings.subsample,
         head_frames=settings.head_frames,
     )
     model = AcousticModel(config, encoder)
     torch.nn.Module.to(model, ctx.device)
-    labelled = Labelled(features, transcripts, targets, settings, seed, ctx.device)
-    lengths = labelled.usable(ctx, model)
-    ctx.say(
-        f"{name}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
-        f"{len(lengths)} utterances, {settings.updates} updates"
-    )
-    pretrained = list(encoder.pretrained_parameters())
+    return model
+
+
+def _training(
+    model: AcousticModel,
+    labelled: Labelled,
+    lengths: Mapping[str, int],
+    settings: FinetuneSettings,
+    seed: int,
+) -> Training:
+    """CTC, with what is pretrained frozen at first."""
+    from pipeline.training import Batches, Training, tri_stage_schedule
+
+    pretrained = list(model.encoder.pretrained_parameters())
 
     def freeze_or_thaw(update: int) -> None:
         for parameter in pretrained:
             parameter.requires_grad_(update >= settings.freeze_updates)
 
-    history = Training(
+    return Training(
         model=model,
         loss=lambda update, epoch, names: labelled.loss(model, names, epoch),
         batches=Batches(lengths, settings.batch_frames, seed),
@@ -85,124 +123,7 @@ def finetune(
         each=freeze_or_thaw,
         precision=settings.precision,
         what="CTC",
-    ).run(ctx)
-    model.save_pretrained(ctx.folder)
-    (ctx.folder / "training.json").write_text(json.dumps({"history": history}, indent=1), "utf-8")
-
-
-class Labelled:
-    """Features and targets of the labelled utterances, and the CTC loss on them."""
-
-    def __init__(
-        self,
-        features: Callable[[str], NDArray[Any]],
-        transcripts: Mapping[str, str],
-        targets: Targets,
-        settings: FinetuneSettings,
-        seed: int,
-        device: str,
-    ) -> None:
-        self._features, self._settings = features, settings
-        self._seed, self._device = seed, device
-        self._labels = {name: targets.encode(text) for name, text in transcripts.items()}
-
-    def usable(self, ctx: StepContext, model: AcousticModel) -> dict[str, int]:
-        """Frames by utterance, without those too short for their labels, which are listed.
-
-        CTC needs a frame for each label and one more between equal neighbours.
-        """
-        import torch
-
-        refuse_longer(model, {name: len(self._features(name)) for name in self._labels})
-        lengths, dropped = {}, []
-        for name, labels in self._labels.items():
-            frames = len(self._features(name))
-            have = int(model.frames(torch.tensor(frames)))
-            need = len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
-            if have < need:
-                dropped.append(f"{name}\t{have} frames\t{need} needed\n")
-            else:
-                lengths[name] = frames
-        (ctx.folder / "dropped.tsv").write_text(
-            "utt_id\tframes\tneeded\n" + "".join(dropped), "utf-8"
-        )
-        if dropped:
-            ctx.say(f"{len(dropped)} utterances have fewer frames than labels: see dropped.tsv")
-        if not lengths:
-            raise RunError(
-                "No utterance of the budget has frames enough for its labels.",
-                remedy="lower finetune.subsample",
-            )
-        return lengths
-
-    def loss(
-        self, model: AcousticModel, names: list[str], epoch: int
-    ) -> tuple[Tensor, dict[str, float]]:
-        """CTC loss in nats per label."""
-        import torch
-
-        from pipeline.training import pad
-
-        feats, lengths_B = pad([self._features(n) for n in names])
-        time_BF, channel_BD = self._masks(model, names, lengths_B.tolist(), epoch)
-        log_probs_BFT = model(
-            feats.to(self._device), lengths_B.to(self._device), time_BF, channel_BD
-        )
-        labels = [torch.tensor(self._labels[n]) for n in names]
-        label_lengths = torch.tensor([len(x) for x in labels])
-        loss = torch.nn.functional.ctc_loss(
-            log_probs_BFT.transpose(0, 1),
-            torch.cat(labels).to(self._device),
-            model.frames(lengths_B).to(self._device),
-            label_lengths.to(self._device),
-            reduction="sum",
-        )
-        return loss / label_lengths.sum().to(self._device), {}
-
-    def _masks(
-        self, model: AcousticModel, names: list[str], lengths: list[int], epoch: int
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Masks in time and channels, a pure function of (seed, epoch, utterance)."""
-        import torch
-
-        from pipeline.training import generator, pad
-        from stages.units.masking import span_mask
-
-        settings, times, channels = self._settings, [], []
-        for name, length in zip(names, lengths, strict=True):
-            rng = generator(self._seed, "masks", epoch, name)
-            times.append(
-                span_mask(length, settings.time_mask_probability, settings.time_mask_span, rng)
-            )
-            channels.append(
-                span_mask(
-                    model.encoder.mask_channels,
-                    settings.channel_mask_probability,
-                    settings.channel_mask_span,
-                    rng,
-                )
-            )
-        time_BF = pad(times)[0].to(self._device)
-        channel_BD = torch.from_numpy(_stack(channels)).to(self._device)
-        return time_BF, channel_BD
-
-
-def refuse_longer(model: AcousticModel, frames: Mapping[str, int]) -> None:
-    """Raise UserError if an utterance has more frames than the Transformer has positions."""
-    longest = max(frames, key=lambda name: frames[name])
-    if frames[longest] > model.encoder.longest_frames:
-        raise UserError(
-            f"Utterance {longest} is too long for the acoustic model.",
-            constraint=f"at most {model.encoder.longest_frames} frames (bert.positions)",
-            found=f"{frames[longest]} frames",
-            remedy="raise bert.positions and train again, or cut the audio",
-        )
-
-
-def _stack(rows: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    import numpy as np
-
-    return np.stack(rows)
+    )
 
 
 def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str, NDArray[Any]]:
@@ -222,7 +143,7 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str
     module = plugins.find(FRONT_ENDS, model.config.frontend["name"], "front-end")
     features = module.open_split(module.Settings(**model.config.frontend), folders)
     manifest = Manifest.load(folders["manifest"])
-    frames = {u.id: len(features(u.id)) for u in manifest}
+    frames = count_frames(features, [u.id for u in manifest])
     refuse_longer(model, frames)
     by_length = sorted(frames, key=lambda i: (frames[i], i))
     found: dict[str, NDArray[Any]] = {}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +10,11 @@ from pathlib import Path
 import kenlm
 
 from pipeline.errors import RunError
+from pipeline.kenlm_tools import kenlm_tool
 
 ARPA = "lm.arpa"
 BINARY = "lm.bin"
 MEMORY = "512M"  # unbounded, lmplz reserves most of the machine's for three lines of text
-
-
-def find_tool(name: str) -> str:
-    """Where KenLM's program `name` is: beside this Python, else on PATH.
-
-    Raises:
-        RunError: it is in neither place.
-    """
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        raise RunError(
-            f"KenLM's program {name} is not there.",
-            constraint=f"in {Path(sys.executable).parent} or on PATH",
-            remedy="make setup",
-        )
-    return found
 
 
 def build(text: Path, folder: Path, scratch: Path, order: int, prune: Sequence[int]) -> bool:
@@ -47,7 +30,7 @@ def build(text: Path, folder: Path, scratch: Path, order: int, prune: Sequence[i
         RunError: a program is missing or fails.
     """
     arpa = folder / ARPA
-    command = [find_tool("lmplz"), "-o", str(order), "-S", MEMORY, "-T", f"{scratch}/"]
+    command = [str(kenlm_tool("lmplz")), "-o", str(order), "-S", MEMORY, "-T", f"{scratch}/"]
     command += ["--text", str(text), "--arpa", str(arpa)]
     if prune:
         command += ["--prune", *map(str, prune)]
@@ -56,7 +39,7 @@ def build(text: Path, folder: Path, scratch: Path, order: int, prune: Sequence[i
     if fallback:
         done = _call([*command, "--discount_fallback"])
     _check("lmplz", done)
-    binary = [find_tool("build_binary"), "-T", f"{scratch}/", "-S", MEMORY, "trie"]
+    binary = [str(kenlm_tool("build_binary")), "-T", f"{scratch}/", "-S", MEMORY, "trie"]
     _check("build_binary", _call([*binary, str(arpa), str(folder / BINARY)]))
     return fallback
 

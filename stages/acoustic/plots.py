@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # drawn by Agg, without a display
+
+from pipeline.store import write_atomically
 
 Row = Mapping[str, Any]
 MARKERS = "osD^vP*X"
@@ -30,9 +33,9 @@ def wer_over_hours(rows: Sequence[Row], path: Path) -> None:
         _label(axis, mine)
         axis.set_title(f"{', '.join(sorted(recipes))}: {test_set}", fontsize=10)
     axes[0].set_ylabel("word error rate, %")
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", dpi=120, metadata={"Software": None})
-    part.replace(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120, metadata={"Software": None})
+    write_atomically(path, picture.getvalue())
 
 
 def _systems(rows: Sequence[Row], with_recipe: bool) -> Iterable[tuple[str, list[Row]]]:

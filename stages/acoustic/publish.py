@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from pipeline.freshness import StepState
 from pipeline.recipe import Recipe
 from pipeline.stage import Step
 from pipeline.store import Store
@@ -21,30 +23,59 @@ from stages.acoustic.results import (
 )
 
 
+def unfinished(states: Sequence[StepState], facts: Sequence[Step]) -> list[StepState]:
+    """What keeps results from being those of the recipe as it is now.
+
+    Anything stale does, even if what reads it waits for it. What is missing does if it is a
+    score, or of the `facts` that stand beside the scores.
+    """
+    read = {id(step) for step in facts}
+    return [
+        s
+        for s in states
+        if s.state in ("stale", "interrupted")
+        or (s.state != "done" and (s.step.stage == "score" or id(s.step) in read))
+    ]
+
+
 def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -> str:
     """Write the results of finished score steps where they changed; the table as text."""
     rows = merge(_scored(recipe, step, store) for step in steps if step.stage == "score")
     files = [folder / name for name in (RESULTS, PAGE, PLOT)]
-    if not all(f.exists() for f in files) or json.loads(files[0].read_text("utf-8")) != rows:
+    if not all(f.exists() for f in files) or _read(files[0]) != rows:
         write_results(folder, rows)
     table = format_table(compare([rows]), "table")
     return f"WER in % [{recipe.score.confidence:.0%} interval]; more in {folder / PAGE}\n{table}"
 
 
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError:  # damaged: to be written again
+        return None
+
+
 def _scored(recipe: Recipe, step: Step, store: Store) -> Scored:
     """The score step with what is to be known of it, found along the steps it reads."""
     decode = step.inputs["hypotheses"]
-    budget = decode.inputs["model"].inputs["budget"]
-    facts = json.loads((store.path(budget) / "summary.json").read_text("utf-8"))
-    test_set = decode.inputs["manifest"].label.removeprefix("test/")
+    test, dev = decode.inputs["manifest"], decode.inputs["tuned"].inputs["manifest"]
+    budget = _summary(store, decode.inputs["model"].inputs["budget"])
     return Scored(
         scores=store.path(step),
         lm=store.path(decode.inputs["lm"]),
         recipe=recipe.name,
         frontend=recipe.frontend_name,
         budget=str(step.budget),
-        budget_seconds=float(facts["speech_seconds"]),
+        budget_seconds=float(budget["speech_seconds"]),
         seed=int(step.seed or 0),
-        test_set=test_set,
+        test_set=test.label.removeprefix("test/"),
+        test_rejected=int(_summary(store, test)["rejected"]),
+        dev_rejected=int(_summary(store, dev)["rejected"]),
         fold=getattr(recipe.corpus, "fold", None),
     )
+
+
+def _summary(store: Store, prepared: Step) -> dict[str, Any]:
+    """What a step of stage 0 says of its content."""
+    told: dict[str, Any] = json.loads((store.path(prepared) / "summary.json").read_text("utf-8"))
+    return told

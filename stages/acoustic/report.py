@@ -27,8 +27,10 @@ def page(rows: Sequence[Row], plot: str) -> str:
 def _sizes(row: Row) -> str:
     return (
         f"Test: {row['test_utterances']} utterances, {row['reference_words']} words, "
-        f"{duration(row['test_seconds'])}, {row['test_speakers']} speakers. "
-        f"Dev: {row['dev_utterances']} utterances, {duration(row['dev_seconds'])}."
+        f"{duration(row['test_seconds'])}, {row['test_speakers']} speakers; "
+        f"{row['test_rejected']} more were rejected and are not scored. "
+        f"Dev: {row['dev_utterances']} utterances, {duration(row['dev_seconds'])}; "
+        f"{row['dev_rejected']} more were rejected."
     )
 
 

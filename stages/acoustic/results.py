@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import UserError
+from pipeline.store import write_atomically
 from stages.acoustic.lm_stage import LM_FACTS
 from stages.acoustic.score_stage import SCORES
 
@@ -33,6 +33,7 @@ class Scored:
     Attributes:
         scores, lm: the artifacts of stages 7 and 4.
         budget_seconds: the labelled speech that the budget really holds.
+        test_rejected, dev_rejected: utterances that stage 0 could not use: they count nowhere.
         fold: which of several cuts of the corpus, or None where there is one.
     """
 
@@ -44,6 +45,8 @@ class Scored:
     budget_seconds: float
     seed: int
     test_set: str
+    test_rejected: int
+    dev_rejected: int
     fold: str | None = None
 
 
@@ -59,7 +62,8 @@ def merge(finished: Iterable[Scored]) -> list[Row]:
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
     keys = ("test_set", "budget_seconds", "budget", "seed", "recipe")
-    return (*(row[k] for k in keys), row["decoder"] != "greedy", row["decoder"])
+    fold, decoder = str(row["fold"]), row["decoder"]
+    return (*(row[k] for k in keys), fold, decoder != "greedy", decoder)
 
 
 def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
@@ -76,9 +80,11 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
         "lm_text": lm["lm_text"],
         "dev_seconds": told["dev_seconds"],
         "dev_utterances": told["dev_utterances"],
+        "dev_rejected": scored.dev_rejected,
         "test_seconds": told["test"]["seconds"],
         "test_utterances": told["test"]["utterances"],
         "test_speakers": told["test"]["speakers"],
+        "test_rejected": scored.test_rejected,
         "lm_order": lm["order"],
         "lm_perplexity": lm["dev_perplexity"],
         "lm_sentences": lm["sentences"],
@@ -94,32 +100,9 @@ def write_results(folder: Path, rows: Sequence[Row]) -> None:
     from stages.acoustic.report import page
 
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / RESULTS, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+    write_atomically(folder / RESULTS, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
     plots.wer_over_hours(rows, folder / PLOT)
-    _replace(folder / PAGE, page(rows, PLOT))
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, "utf-8")
-    part.replace(path)
-
-
-def read_results(folder: Path) -> list[Row]:
-    """The rows of exp/<recipe>.
-
-    Raises:
-        UserError: there are none yet.
-    """
-    path = folder / RESULTS
-    if not path.is_file():
-        raise UserError(
-            f"No results of {folder.name} yet.",
-            found=f"no {path}",
-            remedy=f"vqasr run recipes/{folder.name}.yaml",
-        )
-    rows: list[Row] = json.loads(path.read_text("utf-8"))
-    return rows
+    write_atomically(folder / PAGE, page(rows, PLOT))
 
 
 COMPARED = (
@@ -130,6 +113,7 @@ COMPARED = (
     "recipe",
     "frontend",
     "decoder",
+    "fold",
     "wer",
     "wer_low",
     "wer_high",
@@ -168,10 +152,10 @@ def format_table(rows: Sequence[Row], fmt: Format) -> str:
 
 
 def _crossed(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and lines of budget x system; test set and seed only where there are several."""
+    """Header and lines of budget x system; test set, fold, seed only where there are several."""
     systems = list(dict.fromkeys((r["recipe"], r["decoder"]) for r in rows))
     systems.sort(key=lambda s: (s[0], s[1] != "greedy", s[1]))
-    lead = [k for k in ("test_set", "seed") if len({r[k] for r in rows}) > 1]
+    lead = [k for k in ("test_set", "fold", "seed") if len({r[k] for r in rows}) > 1]
     cells: dict[tuple[Any, ...], dict[tuple[str, str], str]] = {}
     for row in rows:
         hours = duration(row["budget_seconds"])

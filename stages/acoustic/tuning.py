@@ -8,7 +8,6 @@ lock, so that threads gain nothing); that changes no result.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from itertools import product
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from pipeline import cores
 from pipeline.errors import RunError
 from pipeline.recipe import DecodeSettings
 from stages.acoustic.decoding import build, decode_all, read_log_probs
@@ -72,13 +72,13 @@ def tune(job: Job, told: Callable[[int], None]) -> list[Trial]:
     trials = [next(tries)]
     told(1)
     left = job.points[1:]
-    cores = min(len(os.sched_getaffinity(0)), len(left))
-    if cores < 2 or (time.monotonic() - started) * len(left) < PARALLEL_FROM_SECONDS:
+    processes = min(cores.usable(), len(left))
+    if processes < 2 or (time.monotonic() - started) * len(left) < PARALLEL_FROM_SECONDS:
         for trial in tries:
             trials.append(trial)
             told(1)
     else:
-        trials += _share(replace(job, points=left), cores, told)
+        trials += _share(replace(job, points=left), processes, told)
     place = {point: i for i, point in enumerate(job.points)}
     return sorted(trials, key=lambda t: place[t.lm_weight, t.word_score])
 

@@ -6,7 +6,6 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,27 +37,6 @@ class Grammar:
         for token in pick(self.rules[rule], rng):
             words += self._expand(token[1:-1], rng) if token[0] == "<" else [token]
         return words
-
-    def words(self) -> set[str]:
-        """The vocabulary."""
-        tokens = {t for row in self.rules.values() for alternative in row for t in alternative}
-        return {t for t in tokens if t[0] != "<"}
-
-    def size(self, rule: str = START) -> int:
-        """How many sentences there are, one counted for each way to derive it."""
-        return sum(
-            prod(self.size(t[1:-1]) for t in alternative if t[0] == "<")
-            for alternative in set(self.rules[rule])
-        )
-
-    def lengths(self, rule: str = START) -> tuple[int, int]:
-        """Words in the shortest and the longest sentence."""
-        ranges = [
-            [self.lengths(t[1:-1]) if t[0] == "<" else (1, 1) for t in alternative]
-            for alternative in self.rules[rule]
-        ]
-        shortest = min(sum(low for low, _ in row) for row in ranges)
-        return shortest, max(sum(high for _, high in row) for row in ranges)
 
 
 def pick(values: Sequence[Value], rng: random.Random) -> Value:

@@ -45,6 +45,7 @@ def split_step(recipe: Recipe, split: str, sources: Sequence[Source], hashes: Fi
             transcribed=transcribed,
         ),
         audio_root=sources[0].root,
+        audio_files={s.id: s.files[0] for s in sources if s.files},
         unknown=told is None,
     )
 
@@ -205,7 +206,7 @@ def _prepare(
         samples = audio.band_limit(samples, int(bandwidth_hz))
     if len(samples) < SHORTEST_SECONDS * audio.SAMPLE_RATE_HZ:
         return row | {"rejected": f"shorter than {SHORTEST_SECONDS} s: {len(samples)} samples"}
-    path = source.files[0] if not made else f"audio/{_file_name(source.id)}.flac"
+    path = f"audio/{_file_name(source.id)}.flac" if made else ""
     if made:
         audio.write(folder / path, samples)
     seconds = len(samples) / audio.SAMPLE_RATE_HZ

@@ -113,10 +113,6 @@ class QuantizerConfig(PretrainedConfig):
         """Frames of an utterance of `samples` samples; may be 0."""
         return geometry.frames(self.layers, samples)
 
-    def samples(self, frames: int) -> int:
-        """The fewest samples that give `frames` frames (1 or more)."""
-        return geometry.samples_of(self.layers, frames)
-
 
 def build_encoder(config: QuantizerConfig) -> encoder.Encoder:
     """Samples to features."""

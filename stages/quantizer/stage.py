@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.store import write_atomically
+
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.recipe import QuantizerSettings
@@ -49,7 +51,7 @@ def run(
     _quietly_save(model, ctx.folder)
     told = _codebook(ctx, model, speech) | told
     lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in told.items()]
-    _write(ctx.folder / CODEBOOK, "{\n" + ",\n".join(lines) + "\n}\n")
+    write_atomically(ctx.folder / CODEBOOK, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _trained(
@@ -84,7 +86,7 @@ def _trained(
             say=ctx.say,
         )
     lines = [json.dumps(record) for record in trained.history]
-    _write(ctx.folder / HISTORY, "".join(f"{line}\n" for line in lines))
+    write_atomically(ctx.folder / HISTORY, "".join(f"{line}\n" for line in lines))
     chance = chance_bits(settings.negatives + settings.cross_sample_negatives, settings.infonce)
     last = trained.history[-1]["loss_bits"] if trained.history else None
     if last is None:
@@ -173,9 +175,3 @@ def _quietly_save(model: QuantizerModel, folder: Path) -> None:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text, "utf-8")
-    partial.rename(path)

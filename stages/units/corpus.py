@@ -108,10 +108,6 @@ class UnitCorpus:
     def __len__(self) -> int:
         return len(self._units)
 
-    def lengths(self) -> dict[str, int]:
-        """Frames by utterance id."""
-        return {name: len(units) for name, units in self._units.items()}
-
 
 def facts_text(facts: dict[str, Any]) -> str:
     """What stands in FACTS, the same for the same facts."""

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from pipeline import check_probes, checks
-from pipeline.check_probes import COMPONENTS, REMEDY, kenlm_tool
+from pipeline.check_probes import COMPONENTS, REMEDY
 from pipeline.checks import run_checks, try_component
 from pipeline.errors import RunError
+from pipeline.kenlm_tools import kenlm_tool
 
 PROBES = {name: (distribution, probe) for name, distribution, probe in COMPONENTS}
 

@@ -72,6 +72,7 @@ def done(
         (["--set", "corpus.root=/no/folder"], "No such corpus folder: /no/folder"),
         (["--stage", "fientune"], "There is no stage 'fientune'; did you mean finetune?"),
         (["--stage", "8"], "There is no stage '8'"),
+        (["--stage", "²"], "There is no stage '²'"),
         (["--stage", "5", "--stop-stage", "4"], "--stage 5 comes after --stop-stage 4"),
         (["--set", "decode.decoders=[greedi]"], "Unknown decoder 'greedi'. did you mean greedy?"),
     ],
@@ -248,6 +249,19 @@ def test_stages_have_numbers_and_names() -> None:
     ]
 
 
+def test_a_run_that_has_no_results_to_show_says_why(
+    recipe_path: Path, done: list[Step], fakes: Any
+) -> None:
+    store = Store(fakes.exp / "store")
+    shutil.rmtree(store.path(next(s for s in done if s.title == "4 lm ngram")))
+    result = call("run", recipe_path, "--exp", fakes.exp, "--stop-stage", "3")
+    assert (result.exit_code, result.exception) == (0, None)
+    assert result.output.splitlines() == [
+        "tiny: nothing to do, 12 steps are done; later steps that are not done: 1",
+        "tiny: no table of results: 4 lm ngram is missing",
+    ]
+
+
 def test_a_missing_earlier_stage_is_refused_with_the_command_as_it_is_typed(
     recipe_path: Path, tmp_path: Path
 ) -> None:
@@ -394,10 +408,18 @@ def test_compare_of_a_recipe_without_results_lists_those_there_are(tmp_path: Pat
     assert result.exception.remedy == "vqasr run recipes/demo.yaml; there are results of: digits"
 
 
+def test_compare_of_a_name_without_results_does_not_tell_to_run_the_name(tmp_path: Path) -> None:
+    result = call("compare", "demo", "--exp", tmp_path / "exp")
+    assert isinstance(result.exception, UserError)
+    assert result.exception.remedy == (
+        "run the recipe first (vqasr run RECIPE); there are results of: none"
+    )
+
+
 def result_row(recipe: str, wer: float) -> dict[str, Any]:
     told = dict.fromkeys(("cer", "wer_low", "wer_high", "lm_perplexity", "dev_seconds"), 0.0)
     names = {"test_set": "test", "frontend": "log_mel", "decoder": "greedy", "lm_text": "a text"}
-    numbers = {"budget_seconds": 60.0, "seed": 1, "reference_words": 9}
+    numbers = {"budget_seconds": 60.0, "seed": 1, "reference_words": 9, "fold": None}
     return told | names | numbers | {"budget": "1min", "recipe": recipe, "wer": wer}
 
 
@@ -418,3 +440,19 @@ def test_compare_shows_results_by_recipe_name_and_by_file(
         output = call(*args, "--format", form).output
         assert "v1.2" in output
         assert "two" in output
+
+
+def test_compare_tells_results_of_one_recipe_apart_by_where_they_are(tmp_path: Path) -> None:
+    for folder, wer in (("old", 0.5), ("new", 0.25)):
+        (tmp_path / folder).mkdir()
+        rows = [result_row("demo", wer), result_row(folder, 0.75)]
+        (tmp_path / folder / "results.json").write_text(json.dumps(rows))
+    old, new = (tmp_path / f / "results.json" for f in ("old", "new"))
+    rows = json.loads(call("compare", old, new, "--exp", tmp_path, "--format", "json").output)
+    told = {r["recipe"]: r["wer"] for r in rows}
+    assert told == {f"demo ({old})": 0.5, f"demo ({new})": 0.25, "old": 0.75, "new": 0.75}
+    table = call("compare", old, new, "--exp", tmp_path, "--format", "md").output
+    assert "50.0 [" in table
+    assert "25.0 [" in table
+    rows = json.loads(call("compare", old, old, "--exp", tmp_path, "--format", "json").output)
+    assert [r["recipe"] for r in rows] == ["demo", "old"]  # one source, however often

@@ -8,12 +8,13 @@ import pytest
 
 from pipeline import audio
 from pipeline.errors import RunError
-from pipeline.manifest import AUDIO_ROOT, Manifest, Utterance
+from pipeline.manifest import AUDIO_ROOT, Manifest, Utterance, audio_place
 
 
 def utterance(name: str, stored: bool = True, **changes: object) -> Utterance:
     told = {"speaker": "s", "samples": 1600, "speech_seconds": 0.1, "transcript": "wörter"}
-    return Utterance(id=name, path=f"{name}.flac", stored=stored, **(told | changes))  # type: ignore[arg-type]
+    told |= {"path": f"{name}.flac", "stored": stored}
+    return Utterance(id=name, **(told | changes))  # type: ignore[arg-type]
 
 
 def test_it_is_sorted_and_comes_back_from_disk(tmp_path: Path) -> None:
@@ -40,9 +41,10 @@ def test_audio_is_in_the_artifact_or_where_the_corpus_left_it(
     folder, root = tmp_path / "artifact", tmp_path / "corpus"
     audio.write(folder / "mine.flac", np.full(1600, 0.5, np.float32))
     write_noise(root / "theirs.flac", 0.1)
-    (folder / AUDIO_ROOT).write_text(f"{root}\n")
-    manifest = Manifest([utterance("mine"), utterance("theirs", stored=False)], folder)
-    assert manifest.audio_path(manifest["theirs"]) == root / "theirs.flac"
+    (folder / AUDIO_ROOT).write_text(audio_place(root, {"theirs": "theirs.flac"}))
+    theirs = utterance("theirs", stored=False, path="")
+    manifest = Manifest([utterance("mine"), theirs], folder)
+    assert manifest.audio_path(theirs) == root / "theirs.flac"
     assert [len(manifest.samples(u)) for u in manifest] == [1600, 1600]
 
 

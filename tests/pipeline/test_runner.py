@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import RunError, UserError
+from pipeline.prune import unused
 from pipeline.stage import Step, StepContext
 from pipeline.store import Store
 
@@ -70,6 +71,27 @@ def test_links_have_readable_names_and_lead_to_the_artifacts(fakes: Any, steps: 
     assert (fakes.exp.with_name("moved") / "tiny" / "7-score" / "out.txt").exists()
 
 
+def test_two_runs_of_a_recipe_may_link_at_once(
+    fakes: Any, steps: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.carry_out(steps)
+    shutil.rmtree(fakes.exp / "tiny")
+    replace_it = Path.replace
+
+    def late(beside: Path, target: Path) -> Path:
+        with monkeypatch.context() as other:
+            other.setattr(Path, "replace", replace_it)
+            other.setattr(os, "getpid", lambda: 1)
+            fakes.carry_out(steps)
+        return replace_it(beside, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", late)
+        fakes.carry_out(steps)
+    names = {s.link_name for s in steps}
+    assert {p.name for p in (fakes.exp / "tiny").iterdir()} == names
+
+
 def test_links_of_steps_that_are_no_more_go(fakes: Any, steps: list[Step]) -> None:
     fakes.carry_out(steps)
     fakes.carry_out(steps[:-1])
@@ -108,6 +130,49 @@ def test_a_stage_whose_earlier_stage_is_stale_is_refused_with_the_reason(
     fakes.carry_out(steps)
     with pytest.raises(UserError, match=r"(?s)3 bert is stale \(value: 1 -> 2\).*--stop-stage 4"):
         fakes.run(fakes.steps(chain(bert=2, finetune=2)), first=5).pending()
+
+
+def test_a_stale_stage_further_back_is_refused_although_what_reads_it_waits(
+    fakes: Any, steps: list[Step]
+) -> None:
+    """Stage 1 is to be made anew; until then nobody knows whether the later ones are to be."""
+    fakes.carry_out(steps)
+    fakes.content["0 prepare"] = "another corpus reader"
+    fakes.carry_out(steps, first=0, last=0, force=True)
+    with pytest.raises(UserError, match=r"1 quantizer is stale \(0 prepare was made anew") as e:
+        fakes.run(steps, first=7).pending()
+    assert e.value.remedy == "vqasr run tiny.yaml --stop-stage 6"
+    assert fakes.carry_out(steps, last=6) == ["1 quantizer", "4 lm", "5 finetune"]
+    assert fakes.carry_out(steps, first=7) == []
+
+
+def test_an_interrupted_stage_before_the_first_is_refused(fakes: Any, steps: list[Step]) -> None:
+    fakes.carry_out(steps)
+    artifact(fakes, steps[1]).rename(Store(fakes.exp / "store").partial(steps[1]))
+    with pytest.raises(UserError, match=r"1 quantizer is interrupted"):
+        fakes.run(steps, first=5).pending()
+    assert fakes.carry_out(steps, first=4, last=4, force=True) == ["4 lm"]  # does not come of it
+
+
+def test_the_command_that_is_told_makes_what_is_missing(fakes: Any, steps: list[Step]) -> None:
+    """What reads it before the first stage is done, so that no plain run up to there makes it."""
+    fakes.carry_out(steps)
+    shutil.rmtree(artifact(fakes, steps[0]))
+    changed = fakes.steps(chain(finetune=2))
+    with pytest.raises(UserError, match="0 prepare is missing") as caught:
+        fakes.run(changed, first=5).pending()
+    assert caught.value.remedy == "vqasr run tiny.yaml --stage 0 --stop-stage 0 --force"
+    assert fakes.carry_out(changed, first=0, last=0, force=True) == ["0 prepare"]
+    assert fakes.carry_out(changed, first=5) == ["5 finetune", "7 score"]
+
+
+def test_nothing_to_do_is_said_of_the_chosen_steps(fakes: Any, steps: list[Step]) -> None:
+    fakes.carry_out(steps, last=3)
+    told = fakes.run(steps, last=3).nothing_to_do()
+    assert told == "nothing to do, 3 steps are done; later steps that are not done: 3"
+    fakes.carry_out(steps)
+    assert fakes.run(steps).nothing_to_do() == "nothing to do, 6 steps are done"
+    assert fakes.run(steps, first=5).nothing_to_do() == "nothing to do, 2 steps are done"
 
 
 def test_starting_at_a_stage_leaves_the_earlier_ones(fakes: Any, steps: list[Step]) -> None:
@@ -271,6 +336,41 @@ def test_two_recipes_share_what_they_agree_on(fakes: Any, steps: list[Step]) -> 
     assert ran == ["5 finetune", "7 score"]
     links = [fakes.exp / name / "3-bert" for name in ("tiny", "other")]
     assert links[0].resolve() == links[1].resolve()
+
+
+def test_prune_leaves_what_an_interrupted_run_reads(fakes: Any, steps: list[Step]) -> None:
+    """Another recipe made it, and its links are gone by now."""
+    fakes.carry_out(steps, links=fakes.exp / "other")
+    shutil.rmtree(fakes.exp / "other")
+    changed = fakes.steps(chain(finetune=2))
+    fakes.raises["5 finetune"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        fakes.carry_out(changed)
+    assert unused(fakes.exp) == [artifact(fakes, s) for s in (steps[4], steps[5])]
+    assert fakes.carry_out(changed) == ["5 finetune", "7 score"]
+
+
+def test_a_kill_while_an_artifact_is_replaced_loses_neither_the_old_nor_the_new(
+    fakes: Any, steps: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.carry_out(steps)
+    fakes.content["3 bert"] = "another BERT"
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.suffix == ".partial":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        fakes.carry_out(steps, first=3, last=3, force=True)
+    old = artifact(fakes, steps[2]).with_suffix(".old")
+    assert (old / "out.txt").read_text() == "3 bert"
+    assert unused(fakes.exp) == []
+    assert fakes.carry_out(steps) == ["5 finetune"]  # no work on the BERT, which was made
+    assert (artifact(fakes, steps[2]) / "out.txt").read_text() == "another BERT"
+    assert not old.exists()
 
 
 SLOW = """

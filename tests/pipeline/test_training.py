@@ -24,6 +24,7 @@ from pipeline.training import (
     generator,
     linear_schedule,
     pad,
+    set_threads,
     tri_stage_schedule,
 )
 
@@ -335,3 +336,20 @@ def test_bf16_is_used_where_it_is_asked_for() -> None:
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         with autocast(precision, "cpu"):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("threads", "told", "expected"), [(3, None, 3), (3, "5", 3), (0, None, 2), (0, "5", None)]
+)
+def test_threads_are_those_asked_for_else_those_that_we_may_use(
+    monkeypatch: pytest.MonkeyPatch, threads: int, told: str | None, expected: int | None
+) -> None:
+    """None: torch's choice, which follows OMP_NUM_THREADS, stays."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {4, 7}, raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if told:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    set_threads(threads)
+    assert chosen == ([] if expected is None else [expected])

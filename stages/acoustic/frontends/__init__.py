@@ -6,7 +6,8 @@ A front-end file has
     open_split(settings, folders)
                         a function from an utterance id to its features: (F, D) float32, or
                         tokens (F,) int64. `folders` holds "manifest" and, by STAGES, "units"
-                        and "vocabulary".
+                        and "vocabulary". Where features cost much, it has a method `frames`
+                        that tells an utterance's F without making them.
     new_encoder(settings, bert, folders)
                         the encoder to fine-tune (`bert`: BertSettings; `folders` as by STAGES)
     empty_encoder(config)

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.audio import Samples
+    from pipeline.manifest import Manifest
     from stages.acoustic.encoders import FeatureEncoder
 
 STAGES: frozenset[str] = frozenset()
 FFT_SAMPLES = 400  # 25 ms
 HOP_SAMPLES = 160  # 10 ms
 FLOOR = 1e-10
+CACHED_BYTES = 1 << 30  # 9.3 hours of 80 bins
 
 
 class Settings(Section):
@@ -37,17 +39,31 @@ def open_split(
     settings: Settings, folders: Mapping[str, Path]
 ) -> Callable[[str], NDArray[np.float32]]:
     """Log-mel energies (F, mel_bins) of an utterance."""
-    from functools import lru_cache
-
     from pipeline.manifest import Manifest
 
-    manifest = Manifest.load(folders["manifest"])
+    return LogMel(Manifest.load(folders["manifest"]), settings)
 
-    @lru_cache(maxsize=20_000)  # about 80 kB for 2.5 s: a small corpus stays in memory
-    def features(utterance_id: str) -> NDArray[np.float32]:
-        return log_mel(manifest.samples(manifest[utterance_id]), settings)
 
-    return features
+class LogMel:
+    """The features of a split by utterance id; the first that fit are kept in memory."""
+
+    def __init__(self, manifest: Manifest, settings: Settings) -> None:
+        self._manifest, self._settings = manifest, settings
+        self._kept: dict[str, NDArray[np.float32]] = {}
+        self._room_bytes = CACHED_BYTES
+
+    def __call__(self, utterance_id: str) -> NDArray[np.float32]:
+        if utterance_id in self._kept:
+            return self._kept[utterance_id]
+        feats_FD = log_mel(self._manifest.samples(self._manifest[utterance_id]), self._settings)
+        if feats_FD.nbytes <= self._room_bytes:
+            self._room_bytes -= feats_FD.nbytes
+            self._kept[utterance_id] = feats_FD
+        return feats_FD
+
+    def frames(self, utterance_id: str) -> int:
+        """How many frames an utterance has; its audio is not read."""
+        return 1 + self._manifest[utterance_id].samples // HOP_SAMPLES
 
 
 def log_mel(samples: Samples, settings: Settings) -> NDArray[np.float32]:

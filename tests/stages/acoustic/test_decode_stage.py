@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import DecodeSettings, LmSettings, TextSettings
 from pipeline.stage import StepContext
-from stages.acoustic import decode_stage, decoding, lm_stage, tuning
+from stages.acoustic import decode_stage, decoding, finetune, lm_stage, tuning
 from stages.acoustic.targets import Targets
 from stages.acoustic.tuning import Trial
 
@@ -58,6 +59,19 @@ def context(folder: Path, lm: Path) -> StepContext:
     return StepContext(folder, {"lm": lm}, "cpu", folder)
 
 
+def run_dev(ctx: StepContext, settings: DecodeSettings, log_probs: Any, of: Manifest) -> None:
+    """As the step does, on log-probabilities that are given."""
+    found = decode_stage.cached_log_probs(ctx, lambda: log_probs)
+    decode_stage.run_dev(ctx, settings, found, of)
+
+
+def run_test(
+    ctx: StepContext, settings: DecodeSettings, log_probs: Any, of: Manifest, tuned: Path
+) -> None:
+    found = decode_stage.cached_log_probs(ctx, lambda: log_probs)
+    decode_stage.run_test(ctx, settings, found, of, tuned)
+
+
 def rows(folder: Path, decoder: str) -> list[dict[str, object]]:
     return [json.loads(x) for x in (folder / f"{decoder}.jsonl").read_text().splitlines()]
 
@@ -86,7 +100,7 @@ def test_nan_is_refused_by_utterance(tmp_path: Path) -> None:
 def test_clear_speech_is_written_as_said(tmp_path: Path, lm: Path) -> None:
     said = ["turn left", "go right", "stop now"]
     ctx = context(tmp_path / "dev", lm)
-    decode_stage.run_dev(ctx, SETTINGS, spoken(lm, said), manifest(tmp_path, said))
+    run_dev(ctx, SETTINGS, spoken(lm, said), manifest(tmp_path, said))
     for decoder in ("greedy", "lexicon_beam"):
         assert [row["hyp"] for row in rows(ctx.folder, decoder)] == said
         trn = (ctx.folder / f"{decoder}.trn").read_text().splitlines()
@@ -111,7 +125,7 @@ def test_test_sets_use_the_weights_of_dev(tmp_path: Path, lm: Path) -> None:
         (tuned / "weights.json").write_text(json.dumps(told))
         ctx = context(tmp_path / f"test{word_score}", lm)
         settings = SETTINGS.model_copy(update={"decoders": ["lexicon_beam"]})
-        decode_stage.run_test(ctx, settings, log_probs, manifest(tmp_path, said), tuned)
+        run_test(ctx, settings, log_probs, manifest(tmp_path, said), tuned)
         results[word_score] = [row["hyp"] for row in rows(ctx.folder, "lexicon_beam")]
     assert results[0.0] == said
     assert results[-50.0] == ["", ""]  # no word is worth its price
@@ -123,7 +137,7 @@ def test_another_run_gives_the_same_bytes(tmp_path: Path, lm: Path) -> None:
     for name in ("first", "second"):
         ctx = context(tmp_path / name, lm)
         log_probs = spoken(lm, said, noise=3.0)
-        decode_stage.run_dev(ctx, SETTINGS, log_probs, manifest(tmp_path, said))
+        run_dev(ctx, SETTINGS, log_probs, manifest(tmp_path, said))
         folders.append(ctx.folder)
     for path in sorted(folders[0].iterdir()):
         assert path.read_bytes() == (folders[1] / path.name).read_bytes(), path.name
@@ -134,7 +148,7 @@ def test_swapped_log_probabilities_are_wrong(tmp_path: Path, lm: Path) -> None:
     log_probs = spoken(lm, said)
     swapped = {f"u{i}": log_probs[f"u{(i + 1) % 3}"] for i in range(3)}
     ctx = context(tmp_path / "dev", lm)
-    decode_stage.run_dev(ctx, SETTINGS, swapped, manifest(tmp_path, said))
+    run_dev(ctx, SETTINGS, swapped, manifest(tmp_path, said))
     weights = json.loads((ctx.folder / "weights.json").read_text())
     assert weights["decoders"]["lexicon_beam"]["dev_wer"] > 0.8
 
@@ -145,7 +159,7 @@ def test_a_model_of_only_blanks_is_called_one(
     said = ["turn left", "go right"]
     ctx = context(tmp_path / "dev", lm)
     settings = SETTINGS.model_copy(update={"decoders": ["greedy"]})
-    decode_stage.run_dev(ctx, settings, spoken(lm, ["", ""]), manifest(tmp_path, said))
+    run_dev(ctx, settings, spoken(lm, ["", ""]), manifest(tmp_path, said))
     assert "emits only blanks: 100%" in capsys.readouterr().out
     assert (ctx.folder / "greedy.trn").read_text() == "(u0)\n(u1)\n"
 
@@ -154,20 +168,20 @@ def test_log_probabilities_of_other_utterances_are_refused(tmp_path: Path, lm: P
     ctx = context(tmp_path / "dev", lm)
     log_probs = spoken(lm, ["turn left", "go"])
     with pytest.raises(RunError, match="u1"):
-        decode_stage.run_dev(ctx, SETTINGS, log_probs, manifest(tmp_path, ["turn left"]))
+        run_dev(ctx, SETTINGS, log_probs, manifest(tmp_path, ["turn left"]))
 
 
 def test_an_unknown_decoder_lists_those_there_are(tmp_path: Path, lm: Path) -> None:
     settings = SETTINGS.model_copy(update={"decoders": ["lexicon_bean"]})
     with pytest.raises(UserError, match=r"(?s)lexicon_bean.*did you mean lexicon_beam"):
-        decode_stage.run_dev(
+        run_dev(
             context(tmp_path / "dev", lm), settings, spoken(lm, ["go"]), manifest(tmp_path, ["go"])
         )
 
 
 def test_dev_without_transcripts_is_refused(tmp_path: Path, lm: Path) -> None:
     with pytest.raises(UserError, match="u0"):
-        decode_stage.run_dev(
+        run_dev(
             context(tmp_path / "dev", lm), SETTINGS, spoken(lm, ["go"]), manifest(tmp_path, [""])
         )
 
@@ -202,7 +216,7 @@ def test_processes_change_no_result(
     done: list[int] = []
     alone = tuning.tune(job, done.append)
     monkeypatch.setattr(tuning, "PARALLEL_FROM_SECONDS", 0.0)
-    monkeypatch.setattr(tuning.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(tuning.cores, "usable", lambda: 2)
     assert tuning.tune(job, done.append) == alone
     assert len(done) == 18
     assert len({t.errors for t in alone}) > 1  # the grid makes a difference here
@@ -238,12 +252,32 @@ def test_log_probabilities_of_a_killed_run_are_computed_again_only_if_they_must(
     assert list(found) == ["u0", "u1"]
     for name, array in log_probs.items():
         np.testing.assert_array_equal(found[name], array.astype(np.float32))
-    monkeypatch.setattr(decoding, "write_log_probs", lambda *_: pytest.fail("written twice"))
-    decode_stage.run_dev(ctx, SETTINGS, found, manifest(tmp_path, said))
-    assert [row["hyp"] for row in rows(ctx.folder, "greedy")] == said
-    tuned = ctx.folder
-    monkeypatch.undo()
-    ctx = context(tmp_path / "test", lm)
-    found = decode_stage.cached_log_probs(ctx, compute)
-    monkeypatch.setattr(decoding, "write_log_probs", lambda *_: pytest.fail("written twice"))
-    decode_stage.run_test(ctx, SETTINGS, found, manifest(tmp_path, said), tuned)
+
+
+def test_a_step_computes_its_log_probabilities_once_and_reads_them_once(
+    tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the trials on dev, which may be made in processes of their own."""
+    said, read_it = ["turn left", "go right"], decoding.read_log_probs
+    manifest(tmp_path, said).write()
+    done: list[str] = []
+
+    def compute(*_: object) -> dict[str, np.ndarray]:
+        done.append("computed")
+        return spoken(lm, said)
+
+    def read(path: Path) -> dict[str, np.ndarray]:
+        done.append("read")
+        return read_it(path)
+
+    monkeypatch.setattr(finetune, "compute_log_probs", compute)
+    monkeypatch.setattr(decoding, "read_log_probs", read)
+    inputs = {"lm": lm, "manifest": tmp_path}
+    for name, work in (("dev", decode_stage.decode_dev), ("test", decode_stage.decode_test)):
+        done.clear()
+        ctx = StepContext(tmp_path / name, inputs, "cpu", tmp_path)
+        ctx.folder.mkdir()
+        work(ctx, settings=SETTINGS)
+        assert done == ["computed", "read"]
+        assert [row["hyp"] for row in rows(ctx.folder, "greedy")] == said
+        inputs["tuned"] = ctx.folder

@@ -18,8 +18,8 @@ from pipeline.recipe import BertSettings, FinetuneSettings, TextSettings
 from pipeline.stage import StepContext
 from stages.acoustic import finetune, lm_stage
 from stages.acoustic.encoders import FeatureEncoder
-from stages.acoustic.finetune import Labelled
 from stages.acoustic.frontends import log_mel
+from stages.acoustic.labelled import Labelled
 from stages.acoustic.model import AcousticConfig, AcousticModel
 from stages.acoustic.targets import Targets
 from stages.units.bert import bert_config

@@ -14,7 +14,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import LmSettings, TextSettings
 from pipeline.stage import StepContext
-from stages.acoustic import lm_stage, ngram
+from stages.acoustic import lm_stage
 from stages.acoustic.lexicon import read_lexicon
 from stages.acoustic.targets import Targets
 
@@ -201,7 +201,7 @@ def test_no_dev_text_leaves_perplexity_open(tmp_path: Path) -> None:
 def test_a_missing_program_is_named_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ngram.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RunError, match=r"(?s)lmplz.*make setup"):
         make(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,22 @@ from pipeline.recipe import Recipe
 from pipeline.stage import Step
 from pipeline.store import Store
 from stages.acoustic import publish as module
-from stages.acoustic.publish import publish
+from stages.acoustic.publish import publish, unfinished
+from stages.plan import published
 
 
 @pytest.fixture
 def scored(
     make_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]], tmp_path: Path
 ) -> tuple[Recipe, list[Step], Store]:
-    """A plan whose budgets are there."""
+    """A plan whose budgets, dev and test set are there."""
     recipe = make_recipe()
     steps, store = make_plan(recipe), Store(tmp_path / "exp" / "store")
     for step in steps:
-        if step.budget and step.stage == "prepare":
+        if step.stage == "prepare" and step in published(steps):
             store.path(step).mkdir(parents=True)
-            facts = {"speech_seconds": 2.0 if step.budget == "2s" else 5.5}
+            rejected = {"dev": 1, "test/test": 2}.get(step.label)
+            facts = {"speech_seconds": 2.0 if step.budget == "2s" else 5.5, "rejected": rejected}
             (store.path(step) / "summary.json").write_text(json.dumps(facts))
     return recipe, steps, store
 
@@ -40,6 +43,7 @@ def test_each_score_is_told_with_its_budget_seed_and_test_set(
         ("2s", 2.0, 1, "test"),
         ("all", 5.5, 1, "test"),
     ]
+    assert {(t.test_rejected, t.dev_rejected) for t in told} == {(2, 1)}
     assert {(t.recipe, t.frontend, t.fold) for t in told} == {("tiny", "unit_bert", None)}
     lm = next(s for s in steps if s.title == "4 lm ngram")
     assert {t.lm for t in told} == {store.path(lm)}
@@ -72,6 +76,31 @@ def test_results_are_written_once_and_again_when_they_changed(
     assert len(written) == 1
     (folder / module.PLOT).unlink()
     publish(recipe, steps, store, folder)
+    (folder / module.RESULTS).write_text('[{"wer": ')
+    publish(recipe, steps, store, folder)
     rows = [{"wer": 0.4}]
     publish(recipe, steps, store, folder)
-    assert written == [[{"wer": 0.5}], [{"wer": 0.5}], [{"wer": 0.4}]]
+    assert written == [[{"wer": 0.5}]] * 3 + [[{"wer": 0.4}]]
+
+
+def titles(fakes: Any, steps: list[Step]) -> list[str]:
+    return [s.step.title for s in unfinished(fakes.run(steps).examine(), published(steps))]
+
+
+def test_there_are_results_only_of_the_recipe_as_it_is(
+    make_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]], fakes: Any
+) -> None:
+    steps = fakes.steps(make_plan(make_recipe()))
+    fakes.carry_out(steps, last=6)
+    assert titles(fakes, steps) == ["7 score test/2s", "7 score test/all"]
+    fakes.carry_out(steps)
+    assert titles(fakes, steps) == []
+    by_title = {s.title: s for s in steps}
+    store = fakes.run(steps).store
+    shutil.rmtree(store.path(by_title["3 bert"]))  # nobody needs it now
+    shutil.rmtree(store.path(by_title["4 lm ngram"]))  # its facts stand beside the scores
+    assert titles(fakes, steps) == ["4 lm ngram"]
+    fakes.carry_out(steps, kept=published(steps))
+    fakes.content["0 prepare train"] = "another reader"
+    fakes.carry_out(steps, first=0, last=0, force=True)
+    assert "1 quantizer" in titles(fakes, steps)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import RunError, UserError
+from pipeline.errors import RunError
 from pipeline.recipe import ScoreSettings
 from pipeline.stage import StepContext
 from stages.acoustic import results, score_stage
@@ -72,7 +72,7 @@ def finished(tmp_path: Path, scores: Path, **changes: Any) -> Scored:
     facts = {"lm_text": "the grammar", "order": 3, "dev_perplexity": 12.5, "sentences": 99}
     (lm / "lm.json").write_text(json.dumps({**facts, "vocabulary": 150}))
     values = {"recipe": "demo", "frontend": "unit_bert", "budget": "1min", "budget_seconds": 58.0}
-    values |= {"seed": 1, "test_set": "test", **changes}
+    values |= {"seed": 1, "test_set": "test", "test_rejected": 7, "dev_rejected": 3, **changes}
     return Scored(scores=scores, lm=lm, **values)
 
 
@@ -126,6 +126,7 @@ def test_rows_hold_what_the_contract_names(tmp_path: Path) -> None:
     assert rows[0]["lm_perplexity"] == 12.5
     assert rows[0]["dev_seconds"] == 90.0
     assert rows[0]["fold"] is None
+    assert (rows[0]["test_rejected"], rows[0]["dev_rejected"]) == (7, 3)
 
 
 def test_rows_are_sorted_by_hours_of_labels(tmp_path: Path) -> None:
@@ -155,9 +156,11 @@ def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None
     assert "Dev is larger than the budget 1min" in page
     assert "perplexity 12.5 on dev" in page
     assert "the grammar" in page
+    assert "2 speakers; 7 more were rejected and are not scored. Dev: " in page
+    assert "; 3 more were rejected." in page
     assert "ann 40.0, bob 33.3" in page
     assert (out / "wer_over_hours.png").read_bytes()[:4] == b"\x89PNG"
-    assert results.read_results(out) == results.merge(runs)
+    assert json.loads((out / "results.json").read_text()) == results.merge(runs)
     assert sorted(p.name for p in out.iterdir()) == [
         "RESULTS.md",
         "results.json",
@@ -175,9 +178,26 @@ def test_the_picture_is_the_same_every_time(tmp_path: Path) -> None:
     ).read_bytes()
 
 
-def test_results_not_there_yet_are_told_with_the_command(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"vqasr run recipes/demo\.yaml"):
-        results.read_results(tmp_path / "demo")
+def test_two_runs_may_write_the_results_of_one_recipe_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process writes everything between each of our writings and its renaming."""
+    rows = results.merge([finished(tmp_path, scored(tmp_path))])
+    out, replace_it = tmp_path / "out", Path.replace
+
+    def late(beside: Path, target: Path) -> Path:
+        with monkeypatch.context() as other:
+            other.setattr(Path, "replace", replace_it)
+            other.setattr("os.getpid", lambda: 1)
+            results.write_results(out, rows)
+        return replace_it(beside, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", late)
+        results.write_results(out, rows)
+    assert json.loads((out / "results.json").read_text()) == rows
+    names = ["RESULTS.md", "results.json", "wer_over_hours.png"]
+    assert sorted(p.name for p in out.iterdir()) == names
 
 
 def two_recipes(tmp_path: Path) -> list[dict[str, Any]]:
@@ -219,6 +239,17 @@ def test_seeds_and_test_sets_get_columns_where_there_are_several(tmp_path: Path)
     )
     header = results.format_table(results.compare([rows]), "md").splitlines()[0]
     assert [c.strip() for c in header.strip("|").split("|")][:3] == ["test set", "seed", "budget"]
+
+
+def test_folds_get_a_column_where_there_are_several(tmp_path: Path) -> None:
+    greedy, beam = (scored(tmp_path, n, greedy=t) for n, t in (("a", GREEDY), ("b", BEAM)))
+    rows = results.merge(
+        [finished(tmp_path, greedy, fold="theo"), finished(tmp_path, beam, fold="lucas")]
+    )
+    header, _, *lines = results.format_table(results.compare([rows]), "md").splitlines()
+    assert header.split("|")[1].strip() == "fold"
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+    assert [(c[0], c[3].partition(" ")[0]) for c in cells] == [("lucas", "12.5"), ("theo", "37.5")]
 
 
 def test_no_results_make_an_empty_page(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import soundfile
 
 from pipeline import audio
 from pipeline.errors import UserError
-from pipeline.manifest import Manifest, Utterance
-from pipeline.stage import StepContext
+from pipeline.manifest import Manifest, Utterance, audio_place
+from pipeline.recipe import Recipe
+from pipeline.stage import Step, StepContext
+from pipeline.store import hash_outputs
 from stages.prepare import stage
 from stages.prepare.corpora import synthetic, tsv
 from stages.prepare.corpus import Source
@@ -30,7 +34,8 @@ def source(root: Path, name: str, transcript: str | None = "turn left", **named:
 
 def write_split(ctx: StepContext, sources: list[Source], transcribed: bool = True) -> Manifest:
     stage.write_split(ctx, corpus=tsv, sources=sources, alphabet=ALPHABET, transcribed=transcribed)
-    (ctx.folder / "audio_root.txt").write_text(str(sources[0].root))
+    place = audio_place(sources[0].root, {s.id: s.files[0] for s in sources})
+    (ctx.folder / "audio_root.txt").write_text(place)
     return Manifest.load(ctx.folder)
 
 
@@ -128,7 +133,7 @@ def test_other_formats_are_converted_to_16_khz_mono(
     manifest = write_split(context("train"), [source(tmp_path, name)])
     utterance = manifest["a"]
     assert (utterance.stored, utterance.samples) == (stored, 16_000)
-    assert utterance.path == ("audio/a.flac" if stored else name)
+    assert utterance.path == ("audio/a.flac" if stored else "")
     expected = 0.3 * np.sin(2 * np.pi * 500 * np.arange(16_000) / 16_000)
     samples = manifest.samples(utterance)
     np.testing.assert_allclose(samples[1000:-1000], expected[1000:-1000], atol=0.003)
@@ -161,6 +166,24 @@ def test_ids_that_are_no_file_names_get_one_each(context: MakeContext, tmp_path:
     paths = [manifest.audio_path(u).resolve() for u in manifest]
     assert len(set(paths)) == len(ids)
     assert all(p.is_relative_to(ctx.folder.resolve() / "audio") and p.is_file() for p in paths)
+
+
+def test_what_a_split_holds_does_not_tell_the_names_of_files_left_in_place(
+    context: MakeContext, tmp_path: Path
+) -> None:
+    """Else a rebuilt split of a renamed corpus would train everything again."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / f"{name}.wav", NOISE, 16_000)
+        (tmp_path / name / f"{name}-bad.wav").write_bytes(b"garbage" * 100)
+        told = Source("a", "anna", "go", tmp_path / name, (f"{name}.wav",))
+        bad = replace(told, id="b", files=(f"{name}-bad.wav",))
+        ctx = context(f"split-{name}")
+        manifest = write_split(ctx, [told, bad])
+        assert len(manifest.samples(manifest["a"])) == 16_000
+        assert list(rejected(ctx)) == ["b"]
+        shutil.rmtree(ctx.scratch)
+    assert hash_outputs(tmp_path / "split-one") == hash_outputs(tmp_path / "split-other")
 
 
 def many(root: Path) -> list[Source]:
@@ -291,3 +314,28 @@ def test_a_text_of_nothing_is_refused(context: MakeContext, tmp_path: Path) -> N
 
 def test_the_shortest_utterance_is_longer_than_any_receptive_field() -> None:
     assert stage.SHORTEST_SECONDS * audio.SAMPLE_RATE_HZ > 465
+
+
+def test_renamed_audio_is_found_in_each_of_two_copies_of_a_corpus(
+    corpus: Path,
+    tmp_path: Path,
+    make_recipe: Callable[..., Recipe],
+    make_plan: Callable[..., list[Step]],
+    fakes: Any,
+) -> None:
+    """The same content in another layout: nothing runs, and later stages find what they read."""
+    copy = tmp_path / "copy"
+    shutil.copytree(corpus, copy)
+    (copy / "audio").rename(copy / "renamed")
+    for name in ("train", "dev", "test"):
+        text = (copy / f"{name}.tsv").read_text("utf-8")
+        (copy / f"{name}.tsv").write_text(text.replace("audio/", "renamed/"), "utf-8")
+    ran = []
+    for root in (corpus, copy, corpus):
+        steps = make_plan(make_recipe(f"corpus.root={root}"))
+        ran.append(fakes.run(steps, last=0).carry_out())
+        manifest = Manifest.load(fakes.run(steps).store.path(steps[0]))
+        for utterance in manifest:
+            assert len(manifest.samples(utterance)) == utterance.samples
+            assert manifest.audio_path(utterance).is_relative_to(root)
+    assert ran == [6, 0, 0]

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.quantizer import geometry
 from stages.quantizer.model import QuantizerConfig, QuantizerModel
 
 SMALL: dict[str, Any] = {
@@ -45,8 +46,8 @@ def test_frames_are_counted_as_the_encoder_makes_them(samples: int) -> None:
 @given(st.integers(1, 500))
 def test_samples_is_the_least_that_gives_the_frames(frames: int) -> None:
     config = QuantizerConfig(**SMALL)
-    assert config.frames(config.samples(frames)) == frames
-    assert config.frames(config.samples(frames) - 1) == frames - 1
+    samples = geometry.samples_of(config.layers, frames)
+    assert (config.frames(samples), config.frames(samples - 1)) == (frames, frames - 1)
 
 
 @pytest.mark.parametrize("kind", ["gumbel", "kmeans"])

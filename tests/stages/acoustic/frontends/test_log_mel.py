@@ -9,6 +9,7 @@ from pipeline import audio
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import BertSettings
 from stages.acoustic.frontends import log_mel
+from stages.acoustic.labelled import count_frames
 
 
 def tone(pitch_hz: float, seconds: float = 1.0) -> np.ndarray:
@@ -59,6 +60,38 @@ def test_features_are_those_of_the_utterance_named(tmp_path: Path) -> None:
     expected = log_mel.log_mel(manifest.samples(manifest["b"]), settings)
     np.testing.assert_array_equal(features("b"), expected)
     assert not np.array_equal(features("a"), features("b"))
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Path:
+    rows = []
+    for name, samples in (("a", 1600), ("b", 1759), ("c", 1760), ("d", 9000)):
+        audio.write(tmp_path / f"{name}.flac", tone(300)[:samples])
+        rows.append(Utterance(name, "s", f"{name}.flac", True, samples, 0.1, "go"))
+    Manifest(rows, tmp_path).write()
+    return tmp_path
+
+
+def test_frames_are_counted_without_reading_audio(split: Path) -> None:
+    features = log_mel.LogMel(Manifest.load(split), log_mel.Settings())
+    counted = {name: features.frames(name) for name in "abcd"}
+    assert counted == {name: len(features(name)) for name in "abcd"}
+    for path in split.glob("*.flac"):
+        path.unlink()
+    features = log_mel.LogMel(Manifest.load(split), log_mel.Settings())
+    assert count_frames(features, "abcd") == counted
+
+
+def test_features_in_memory_are_bounded_by_their_bytes(
+    split: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_mel, "CACHED_BYTES", 25 * 4 * 20)  # 25 frames of 20 floats
+    features = log_mel.LogMel(Manifest.load(split), log_mel.Settings(mel_bins=20))
+    first = [features(name) for name in "adbc"]
+    again = [features(name) for name in "adbc"]
+    assert [one is other for one, other in zip(first, again, strict=True)] == [1, 0, 1, 0]
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_encoder_is_of_the_berts_size_and_comes_back_from_its_config() -> None:

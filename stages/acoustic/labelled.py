@@ -1,0 +1,141 @@
+"""Labelled utterances as CTC sees them: features, targets, masks and the loss."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import RunError, UserError
+from pipeline.recipe import FinetuneSettings
+from pipeline.stage import StepContext
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from stages.acoustic.model import AcousticModel
+    from stages.acoustic.targets import Targets
+
+
+class Labelled:
+    """Features and targets of the labelled utterances, and the CTC loss on them."""
+
+    def __init__(
+        self,
+        features: Callable[[str], NDArray[Any]],
+        transcripts: Mapping[str, str],
+        targets: Targets,
+        settings: FinetuneSettings,
+        seed: int,
+        device: str,
+    ) -> None:
+        self._features, self._settings = features, settings
+        self._seed, self._device = seed, device
+        self._labels = {name: targets.encode(text) for name, text in transcripts.items()}
+
+    def usable(self, ctx: StepContext, model: AcousticModel) -> dict[str, int]:
+        """Frames by utterance, without those too short for their labels, which are listed.
+
+        CTC needs a frame for each label and one more between equal neighbours.
+        """
+        import torch
+
+        every = count_frames(self._features, self._labels)
+        refuse_longer(model, every)
+        lengths, dropped = {}, []
+        for name, labels in self._labels.items():
+            frames = every[name]
+            have = int(model.frames(torch.tensor(frames)))
+            need = len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
+            if have < need:
+                dropped.append(f"{name}\t{have} frames\t{need} needed\n")
+            else:
+                lengths[name] = frames
+        (ctx.folder / "dropped.tsv").write_text(
+            "utt_id\tframes\tneeded\n" + "".join(dropped), "utf-8"
+        )
+        if dropped:
+            ctx.say(f"{len(dropped)} utterances have fewer frames than labels: see dropped.tsv")
+        if not lengths:
+            raise RunError(
+                "No utterance of the budget has frames enough for its labels.",
+                remedy="lower finetune.subsample",
+            )
+        return lengths
+
+    def loss(
+        self, model: AcousticModel, names: list[str], epoch: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """CTC loss in nats per label."""
+        import torch
+
+        from pipeline.training import pad
+
+        feats, lengths_B = pad([self._features(n) for n in names])
+        time_BF, channel_BD = self._masks(model, names, lengths_B.tolist(), epoch)
+        log_probs_BFT = model(
+            feats.to(self._device), lengths_B.to(self._device), time_BF, channel_BD
+        )
+        labels = [torch.tensor(self._labels[n]) for n in names]
+        label_lengths = torch.tensor([len(x) for x in labels])
+        loss = torch.nn.functional.ctc_loss(
+            log_probs_BFT.transpose(0, 1),
+            torch.cat(labels).to(self._device),
+            model.frames(lengths_B).to(self._device),
+            label_lengths.to(self._device),
+            reduction="sum",
+        )
+        return loss / label_lengths.sum().to(self._device), {}
+
+    def _masks(
+        self, model: AcousticModel, names: list[str], lengths: list[int], epoch: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Masks in time and channels, a pure function of (seed, epoch, utterance)."""
+        import torch
+
+        from pipeline.training import generator, pad
+        from stages.units.masking import span_mask
+
+        settings, times, channels = self._settings, [], []
+        for name, length in zip(names, lengths, strict=True):
+            rng = generator(self._seed, "masks", epoch, name)
+            times.append(
+                span_mask(length, settings.time_mask_probability, settings.time_mask_span, rng)
+            )
+            channels.append(
+                span_mask(
+                    model.encoder.mask_channels,
+                    settings.channel_mask_probability,
+                    settings.channel_mask_span,
+                    rng,
+                )
+            )
+        time_BF = pad(times)[0].to(self._device)
+        channel_BD = torch.from_numpy(_stack(channels)).to(self._device)
+        return time_BF, channel_BD
+
+
+def count_frames(features: Callable[[str], NDArray[Any]], names: Iterable[str]) -> dict[str, int]:
+    """Frames by utterance; a front-end whose features cost much tells them without making any."""
+    count = getattr(features, "frames", None) or (lambda name: len(features(name)))
+    return {name: count(name) for name in names}
+
+
+def refuse_longer(model: AcousticModel, frames: Mapping[str, int]) -> None:
+    """Raise UserError if an utterance has more frames than the Transformer has positions."""
+    longest = max(frames, key=lambda name: frames[name])
+    if frames[longest] > model.encoder.longest_frames:
+        raise UserError(
+            f"Utterance {longest} is too long for the acoustic model.",
+            constraint=f"at most {model.encoder.longest_frames} frames (bert.positions)",
+            found=f"{frames[longest]} frames",
+            remedy="raise bert.positions and train again, or cut the audio",
+        )
+
+
+def _stack(rows: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    import numpy as np
+
+    return np.stack(rows)
