@@ -58,6 +58,11 @@ class QuantizerSettings(Section):
     diversity_weight: float = Field(
         0.5, ge=0, description="of (codes - perplexity) / codes, which fairseq leaves unnormalised"
     )
+    on_collapse: Literal["stop", "warn", "repair"] = Field(
+        "repair",
+        description="what a collapse of the codebook leads to: the run stops, goes on with a "
+        "warning, or is repaired (and stops where repairs do not help)",
+    )
     prediction_steps: int = Field(12, ge=1)
     negatives: int = Field(10, ge=0)
     cross_sample_negatives: int = Field(0, ge=0)
@@ -65,7 +70,9 @@ class QuantizerSettings(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     dropout_features: float = Field(0.0, ge=0, lt=1)
     dropout_aggregator: float = Field(0.0, ge=0, lt=1)
-    updates: int = Field(400, ge=1)
+    updates: int = Field(
+        400, ge=0, description="0: the quantizer as training would find it, the untrained control"
+    )
     learning_rate: float = Field(2e-3, gt=0)
     final_learning_rate: float = Field(2e-4, ge=0, description="at the end of the cosine")
     warmup_updates: int = Field(30, ge=0)
@@ -75,11 +82,16 @@ class QuantizerSettings(Section):
     checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
 
     def signed(self) -> dict[str, Any]:
-        """Without what moves dead codes, where no k-means is that has them."""
+        """Without what moves dead codes, where no k-means is that has them.
+
+        Of the ways to meet a collapse only repair changes weights: stop and warn sign alike.
+        """
         values = super().signed()
         if self.type != "kmeans":
             del values["restart_dead_codes_every"], values["restart_dead_codes_until"]
             del values["quantize_after"]
+        if self.type == "none" or self.on_collapse != "repair":
+            del values["on_collapse"]
         return values
 
     # What two values must agree on is checked with the later one, so that a mistake hides no other;

@@ -55,6 +55,22 @@ class TextSettings(Section):
         return alphabet
 
 
+class DiscretizeSettings(Section):
+    """Speech to units."""
+
+    precision: Precision = Field(
+        "fp32",
+        description="fp32: the same codes on every machine, but for ties; bf16 is about twice as "
+        f"fast and changes about 1 % of them. {PRECISION}",
+    )
+    batch_seconds: float = Field(
+        60.0, ge=1, description="audio in memory at once, seconds", json_schema_extra=NO_RESULT
+    )
+    readers: int = Field(
+        2, ge=1, description="threads that read audio ahead", json_schema_extra=NO_RESULT
+    )
+
+
 class BertSettings(Section):
     """The BERT on units: size, masking, optimisation."""
 
@@ -199,6 +215,7 @@ class Recipe(Section):
     corpus: CorpusSettings
     budgets: list[str] = Field(["all"], min_length=1)
     quantizer: QuantizerSettings = QuantizerSettings()
+    discretize: DiscretizeSettings = DiscretizeSettings()
     bert: BertSettings = BertSettings()
     text: TextSettings = TextSettings()
     lm: LmSettings = LmSettings()

@@ -14,7 +14,7 @@ from pipeline.console import say
 from pipeline.errors import RunError, UserError, VqasrError
 from pipeline.freshness import StepState, examine
 from pipeline.stage import Step, StepContext
-from pipeline.store import Stamp, Store
+from pipeline.store import Store
 
 
 @dataclass(frozen=True)
@@ -132,34 +132,84 @@ class Run:
         return len(ran)
 
     def _run_step(self, step: Step, count: str) -> None:
+        if step.shared:
+            self._run_shared(step, count)
+            return
         with self.store.locked(step):
-            forced = self.force and (self.first or 0) <= step.number
-            state = next(s for s in self.examine() if s.step is step)
-            if state.state == "done" and not forced:  # another process made it while we waited
+            state = self._to_do(step)
+            if state is None:  # another process made it while we waited
                 return
-            inputs = {
-                role: self.store.verify(s, self._rebuild(s)) for role, s in step.inputs.items()
-            }
-            stamp = self.store.adopt(step, inputs)
-            if stamp is not None:
-                say(f"{count} {step.title}: it was done when the run was killed")
-            else:
-                folder, resumed = self.store.open_partial(step, inputs)
-                say(f"{count} {step.title}" + (", going on where it stopped" if resumed else ""))
-                for reason in state.reasons if state.state == "stale" else ():
-                    say(f"  because {reason}")
-                stamp = self._work(step, folder, inputs)
-            self._link(step)
+            inputs = self._verified_inputs(step)
+            if self._adopt(step, inputs, count):
+                return
+            _, resumed = self.store.open_partial(step, inputs)
+            self._announce(count, state, resumed)
+            self._stamp(step, inputs, self._work(step))
+
+    def _run_shared(self, step: Step, count: str) -> None:
+        """Work in the step's folder beside other processes; the one that is last to leave stamps.
+
+        The lock is held alone to open the folder and to stamp it, and shared in between. So
+        nobody stamps, replaces or deletes a folder that another works in.
+        """
+        announced = False
+        while True:
+            with self.store.shared(step):
+                inputs = self._verified_inputs(step)
+                if self.store.is_open(step, inputs):
+                    if not announced:
+                        say(f"{count} {step.title}, going on with what is there")
+                    seconds = self._work(step)
+                    break
+            with self.store.locked(step):
+                state = self._to_do(step)
+                if state is None or self._adopt(step, inputs, count):
+                    return
+                _, resumed = self.store.open_partial(step, inputs)
+                self._announce(count, state, resumed)
+                announced = True
+        with self.store.locked(step):
+            if self.store.is_open(step, inputs):  # else another has stamped it
+                self._stamp(step, inputs, seconds)
+
+    def _adopt(self, step: Step, inputs: dict[str, str], count: str) -> bool:
+        """Whether a killed run had done the step, all but for its name; it has that now."""
+        stamp = self.store.adopt(step, inputs)
+        if stamp is None:
+            return False
+        say(f"{count} {step.title}: it was done when the run was killed")
+        self._link(step)
+        say(f"  done in {stamp.seconds:.0f} s")
+        return True
+
+    def _to_do(self, step: Step) -> StepState | None:
+        """The state of a step that is to run; None where it has been made meanwhile."""
+        forced = self.force and (self.first or 0) <= step.number
+        state = next(s for s in self.examine() if s.step is step)
+        return None if state.state == "done" and not forced else state
+
+    def _verified_inputs(self, step: Step) -> dict[str, str]:
+        return {role: self.store.verify(s, self._rebuild(s)) for role, s in step.inputs.items()}
+
+    def _announce(self, count: str, state: StepState, resumed: bool) -> None:
+        say(f"{count} {state.step.title}" + (", going on where it stopped" if resumed else ""))
+        for reason in state.reasons if state.state == "stale" else ():
+            say(f"  because {reason}")
+
+    def _stamp(self, step: Step, inputs: dict[str, str], seconds: float) -> None:
+        stamp = self.store.finish(step, inputs, seconds)
+        self._link(step)
         say(f"  done in {stamp.seconds:.0f} s")
 
     def _rebuild(self, step: Step) -> str:
         return f"{self.command} --stage {step.number} --stop-stage {step.number} --force"
 
-    def _work(self, step: Step, folder: Path, inputs: dict[str, str]) -> Stamp:
+    def _work(self, step: Step) -> float:
+        """Run the step in its open folder; the seconds that it took."""
         start = time.monotonic()
         with self._log_file(step) as log_path:
             context = StepContext(
-                folder=folder,
+                folder=self.store.partial(step),
                 inputs={role: self.store.path(s) for role, s in step.inputs.items()},
                 device=self.device,
                 tensorboard=self.links / "tensorboard" / step.link_name,
@@ -178,7 +228,7 @@ class Run:
                 raise RunError(
                     f"{step.title} failed: {kind}: {error}", remedy=f"the log is {log_path}"
                 ) from error
-            return self.store.finish(step, inputs, time.monotonic() - start)
+        return time.monotonic() - start
 
     @contextmanager
     def _log_file(self, step: Step) -> Iterator[Path]:

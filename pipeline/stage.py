@@ -62,6 +62,8 @@ class Step:
         audio_root: where audio that the artifact leaves in place lies (stage 0 only).
         audio_files: its files by utterance, relative to there.
         unknown: content is not known yet (nobody has read the corpus): never fresh.
+        shared: several processes may run it at once in the same folder; `run` then has to
+            share the work out, and returns when all of it is done, by whomever.
     """
 
     stage: str
@@ -76,6 +78,7 @@ class Step:
     audio_root: Path | None = None
     audio_files: Mapping[str, str] = field(default_factory=dict)
     unknown: bool = False
+    shared: bool = False
 
     @property
     def title(self) -> str:

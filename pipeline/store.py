@@ -10,11 +10,12 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import locks
 from pipeline.audio import file_sha256
 from pipeline.console import say
 from pipeline.errors import RunError
@@ -80,14 +81,12 @@ class Store:
         """
         from filelock import FileLock, Timeout
 
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock_path = self.root / f"{step.artifact_name}.lock"
         owner_path = self.root / f"{step.artifact_name}.owner"
-        lock = FileLock(lock_path)
+        lock = FileLock(self._lock_path(step))
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"{step.title}: {_owner(owner_path)} is at work on it; waiting")
+            self._say_waiting(step)
             lock.acquire()
         try:
             owner_path.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
@@ -95,6 +94,18 @@ class Store:
         finally:
             owner_path.unlink(missing_ok=True)
             lock.release()
+
+    def shared(self, step: Step) -> AbstractContextManager[None]:
+        """Hold the step's lock beside others that share it; nobody has it alone meanwhile."""
+        return locks.shared(self._lock_path(step), lambda: self._say_waiting(step))
+
+    def _lock_path(self, step: Step) -> Path:
+        self.root.mkdir(parents=True, exist_ok=True)
+        return self.root / f"{step.artifact_name}.lock"
+
+    def _say_waiting(self, step: Step) -> None:
+        owner = _owner(self.root / f"{step.artifact_name}.owner")
+        say(f"{step.title}: {owner} is at work on it; waiting")
 
     @contextmanager
     def locked_if_free(self, artifact_name: str) -> Iterator[bool]:
@@ -112,15 +123,19 @@ class Store:
         finally:
             lock.release()
 
+    def is_open(self, step: Step, inputs: Mapping[str, str]) -> bool:
+        """Whether there is a folder to work in, made for these inputs."""
+        told = self.partial(step) / INPUTS
+        return told.exists() and json.loads(told.read_text("utf-8")) == dict(inputs)
+
     def open_partial(self, step: Step, inputs: Mapping[str, str]) -> tuple[Path, bool]:
         """The folder to work in, and whether a killed run left work that still counts."""
         folder = self.partial(step)
-        told = folder / INPUTS
-        if told.exists() and json.loads(told.read_text("utf-8")) == dict(inputs):
+        if self.is_open(step, inputs):
             return folder, True
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        write_atomically(told, json.dumps(dict(inputs), sort_keys=True))
+        write_atomically(folder / INPUTS, json.dumps(dict(inputs), sort_keys=True))
         return folder, False
 
     def finish(self, step: Step, inputs: Mapping[str, str], seconds: float) -> Stamp:

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -222,18 +222,21 @@ class Training:
         return found.updates, list(found.state["history"]), dict(found.state["sums"])
 
 
-def autocast(precision: str, device: str) -> torch.autocast:
-    """bf16 matrix products where `precision` asks for them; sums and norms stay in fp32.
-
-    `auto` uses them on GPUs that have them and on processors with AVX512-BF16 or AMX.
-    """
+def chosen_precision(precision: str, device: str) -> Literal["fp32", "bf16"]:
+    """What `auto` stands for there: bf16 on GPUs and processors (AVX512-BF16, AMX) that have it."""
     if precision == "auto":
         if device == "cuda":
             fits = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
             fits = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        precision = "bf16" if fits else "fp32"
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+        return "bf16" if fits else "fp32"
+    return "bf16" if precision == "bf16" else "fp32"
+
+
+def autocast(precision: str, device: str) -> torch.autocast:
+    """bf16 matrix products where `precision` asks for them; sums and norms stay in fp32."""
+    enabled = chosen_precision(precision, device) == "bf16"
+    return torch.autocast(device, torch.bfloat16, enabled=enabled)
 
 
 def _decayed_or_not(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from stages.quantizer import stage as quantizer_stage
 from stages.units import bert as bert_stage
 from stages.units import discretize as discretize_stage
 from stages.units import imported
+from stages.units.source import UnitSource
 
 Inputs = Mapping[str, Step]
 PRETRAINED = ("quantizer", "discretize", "bert")
@@ -53,7 +54,12 @@ class _Planner:
     def __init__(self, recipe: Recipe, hashes: FileHashes) -> None:
         self.recipe = recipe
         self.steps: list[Step] = []
-        self.uses = plugins.find(FRONT_ENDS, recipe.frontend_name, "front-end").STAGES
+        frontend = plugins.find(FRONT_ENDS, recipe.frontend_name, "front-end")
+        self.uses = frontend.STAGES
+        own_units = getattr(frontend, "unit_source", None)
+        self.source: UnitSource | None = None
+        if own_units is not None:
+            self.source = own_units(recipe.frontend, recipe.quantizer)
         self._prepare(hashes)
         self.units: dict[str, Step] = {}
         self.vocabulary: Step | None = None
@@ -107,13 +113,18 @@ class _Planner:
 
     def _quantizer(self) -> Step:
         settings, seed = self.recipe.quantizer, self.recipe.seed
+        inputs = {name: self.splits[name] for name in self.pretraining}
+        roles = list(inputs)
+        if self.source is not None:
+            own = self.source
+            fit = partial(own.fit, roles=roles, seed=seed)
+            told = {**own.settings, "seed": seed}
+            return self._add("quantizer", 1, own.label, own.version, told, inputs, fit, seed=seed)
         if settings.type == "none":
             raise UserError(
                 f"Front-end {self.recipe.frontend_name} needs a quantizer; "
                 "quantizer.type is none. Set it to gumbel or kmeans."
             )
-        inputs = {name: self.splits[name] for name in self.pretraining}
-        roles = list(inputs)
         run = partial(quantizer_stage.run, settings=settings, manifests_roles=roles, seed=seed)
         told = {**settings.signed(), "seed": seed}
         del told["from_"]
@@ -126,6 +137,12 @@ class _Planner:
     def _units(self, quantizer: Step) -> None:
         version = discretize_stage.VERSION
         given = self.recipe.bert.from_ if "bert" in self.uses else None
+        settings = self.recipe.discretize
+        told: dict[str, Any] = settings.signed()
+        run: Callable[[StepContext], None] = partial(discretize_stage.discretize, settings=settings)
+        if self.source is not None:
+            told, run = {}, self.source.discretize
+        shared = self.source is None
         for name, split in self.splits.items():
             if name not in self.pretraining and name.startswith("unlabelled"):
                 continue
@@ -134,13 +151,14 @@ class _Planner:
                 2,
                 name,
                 version,
-                {},
+                told,
                 {"manifest": split, "quantizer": quantizer},
-                discretize_stage.discretize,
+                run,
+                shared=shared,
             )
         inputs = {f"units/{name}": self.units[name] for name in self.pretraining}
         inputs["quantizer"] = quantizer
-        told: dict[str, Any] = {}
+        told = {}
         build: Callable[[StepContext], None] = discretize_stage.build_vocabulary
         if given is not None:
             told = self.given_bert = _imported(given, "bert")
@@ -194,7 +212,9 @@ class _Planner:
         if self.bert is not None:
             inputs["bert"] = self.bert
         else:  # the size of the Transformer, not how it would be pretrained
-            sizes = ("layers", "dim", "ffn_dim", "heads", "dropout", "positions")
+            sizes = ["layers", "dim", "ffn_dim", "heads", "dropout", "positions"]
+            if self.vocabulary is not None:
+                sizes.append("embedding_init")
             told["bert"] = {k: v for k, v in recipe.bert.signed().items() if k in sizes}
         run = partial(
             finetune_stage.finetune,

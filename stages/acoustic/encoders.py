@@ -14,7 +14,7 @@ from stages.units.vocabulary import MASK
 
 
 class UnitEncoder(nn.Module):
-    """A BERT on unit tokens.
+    """A BERT on unit tokens, pretrained or not.
 
     Args:
         config: {"bert": arguments of BertConfig}.
@@ -23,6 +23,7 @@ class UnitEncoder(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.config = config
+        self.is_pretrained = False
         self.bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
         self.dim = int(config["bert"]["hidden_size"])
         self.mask_channels, self.stride = self.dim, 1
@@ -36,10 +37,11 @@ class UnitEncoder(nn.Module):
         config.pop("_name_or_path", None)  # a folder of this machine is no part of the model
         encoder = cls({"bert": config})
         encoder.bert.load_state_dict(bert.state_dict())
+        encoder.is_pretrained = True
         return encoder
 
     def pretrained_parameters(self) -> Iterable[nn.Parameter]:
-        return self.bert.parameters()
+        return self.bert.parameters() if self.is_pretrained else ()
 
     def forward(
         self,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from stages.quantizer.encoder import TimeGroupNorm
 
 Init = Literal["fairseq", "normal"]
+REHEATED = 100  # updates that the temperature takes to fall again after a repair
 
 
 def perplexity(probabilities_GV: Tensor) -> Tensor:
@@ -75,11 +76,21 @@ class GumbelCodebook(nn.Module):
         self.input_norm = nn.LayerNorm(dim) if input_norm else None
         self.temperatures = temperature
         self.temperature = temperature[0]
+        self.reheated_at: int | None = None  # update of a repair: see doctor.py
+        self.last_inputs_BDF: Tensor | None = None  # of the training batch, for the doctor
+        self.last_codes_NG: Tensor | None = None
 
     def set_num_updates(self, updates: int) -> None:
-        """fairseq's hook: the temperature of the update that comes next."""
+        """fairseq's hook: the temperature of the update that comes next.
+
+        After a repair it starts from the first once more, and falls to the last in `REHEATED`
+        updates.
+        """
         first, last, decay = self.temperatures
         self.temperature = max(first * decay**updates, last)
+        if self.reheated_at is not None:
+            share = (updates - self.reheated_at) / REHEATED
+            self.temperature = max(self.temperature, first * (last / first) ** share)
 
     def logits(self, z_BDF: Tensor) -> Tensor:
         """(N, G, V)."""
@@ -103,6 +114,8 @@ class GumbelCodebook(nn.Module):
         with torch.no_grad():
             best_NG = logits_NGV.argmax(-1)
             shares_GV = code_shares(best_NG, self.codes)
+            if self.training:
+                self.last_inputs_BDF, self.last_codes_NG = z_BDF.detach(), best_NG
         flat = logits_NGV.flatten(0, 1)
         if self.training:
             chosen = F.gumbel_softmax(flat.float(), tau=self.temperature, hard=True).type_as(flat)
@@ -160,6 +173,8 @@ class KmeansCodebook(nn.Module):
         self.quantize_after = quantize_after
         self.restart_every, self.restart_until = restart_every, restart_until
         self.updates = 0
+        self.last_inputs_BDF: Tensor | None = None  # of the training batch, for the doctor
+        self.last_codes_NG: Tensor | None = None
 
     def set_num_updates(self, updates: int) -> None:
         """Called by the trainer before each update."""
@@ -168,16 +183,17 @@ class KmeansCodebook(nn.Module):
     @torch.no_grad()
     def _start_from(self, ze_BDF: Tensor) -> None:
         """Set the codes to the centres of the batch's frames, by Lloyd's algorithm."""
-        frames_NGd = self._frames(ze_BDF)
+        frames_NGd = self.frames(ze_BDF)
         tables = self.embedding.size(1)
         for table in range(tables):
             # One shared table serves all groups: its codes come from the frames of all.
             pool_Nd = frames_NGd.flatten(0, 1) if tables < self.groups else frames_NGd[:, table]
             self.embedding[:, table] = centres(pool_Nd, self.codes).to(self.embedding.dtype)
 
-    def _frames(self, ze_BDF: Tensor) -> Tensor:
-        """(N, G, D / G)."""
-        return ze_BDF.float().unflatten(1, (self.groups, -1)).permute(0, 3, 1, 2).flatten(0, 1)
+    def frames(self, ze_BDF: Tensor) -> Tensor:
+        """Frames one after the other, (N, G, D / G), in fp32."""
+        ze_BGdF: Tensor = ze_BDF.float().unflatten(1, (self.groups, -1))
+        return ze_BGdF.permute(0, 3, 1, 2).flatten(0, 1)
 
     @torch.no_grad()
     def _restart_dead(self, ze_BDF: Tensor, codes_BFG: Tensor) -> None:
@@ -185,7 +201,7 @@ class KmeansCodebook(nn.Module):
 
         A code far from all speech gets no gradient and would stay there for good.
         """
-        frames_NGd = self._frames(ze_BDF)
+        frames_NGd = self.frames(ze_BDF)
         chosen_GV = code_shares(codes_BFG.flatten(0, 1), self.codes) > 0
         if self.combine_groups:
             chosen_GV = chosen_GV.any(0, keepdim=True)
@@ -239,6 +255,8 @@ class KmeansCodebook(nn.Module):
         if self.training and due and self.updates < self.restart_until:
             self._restart_dead(ze_BDF, codes_BFG)
             codes_BFG = self._nearest(ze_BDF)
+        if self.training:
+            self.last_inputs_BDF, self.last_codes_NG = z_BDF.detach(), codes_BFG.flatten(0, 1)
         zq_BDF = self.vectors(codes_BFG).transpose(1, 2)
         ze, zq = ze_BDF.float(), zq_BDF.float()
         latent, commitment = F.mse_loss(zq, ze.detach()), F.mse_loss(ze, zq.detach())

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.errors import RunError
 from pipeline.manifest import Manifest, Utterance
 from stages.quantizer.model import QuantizerModel
+from stages.quantizer.stage import CODEBOOK
 
 SAMPLE_SECONDS = 600.0  # of speech that the report looks at
-COLLAPSED_PER_GROUP = 1.5  # perplexity: below it a group says next to nothing
+
+
+def collapsed_below(codes: int) -> float:
+    """The perplexity below which a group of `codes` codes has collapsed.
+
+    5 % of what the codes allow, but at least 1.5 (one code, now and then another) and at most 8.
+    Short runs that ended well came no lower than 30 % in any window.
+    """
+    return min(max(0.05 * codes, 1.5), 8.0)
 
 
 def sample(
@@ -48,13 +60,16 @@ def report(units_FG: NDArray[np.int64], codes: int) -> dict[str, Any]:
     """
     groups = [_group(units_F, codes) for units_F in units_FG.T]
     perplexity = sum(group["perplexity"] for group in groups)
+    floor = collapsed_below(codes)
+    collapsed = [number for number, group in enumerate(groups) if group["perplexity"] < floor]
     return {
         "frames": len(units_FG),
         "codes": codes,
         "groups": groups,
         "perplexity": round(perplexity, 4),
         "pairs_in_use": len(np.unique(units_FG, axis=0)),
-        "collapsed": bool(perplexity < COLLAPSED_PER_GROUP * len(groups)),
+        "collapsed_groups": collapsed,
+        "collapsed": bool(collapsed),
     }
 
 
@@ -70,18 +85,50 @@ def _group(units_F: NDArray[np.int64], codes: int) -> dict[str, Any]:
 
 def in_words(report: dict[str, Any]) -> str:
     """The report in a sentence or two."""
-    groups, codes = report["groups"], report["codes"]
-    used = ", ".join(f"{group['codes_in_use']} of {codes}" for group in groups)
-    figures = (
-        f"{used} codes in use per group, perplexity {report['perplexity']:.1f} of "
-        f"{codes * len(groups)}, {report['pairs_in_use']} units (combinations) in use"
-    )
     if report["collapsed"]:
         return (
-            f"the codebook has COLLAPSED: {figures}. Its units carry no speech: raise "
-            "quantizer.diversity_weight, or see that input_norm is on and codebook_init normal"
+            f"the codebook has COLLAPSED: {figures(report)}. Its units carry next to no speech; "
+            f"{REMEDY}"
         )
-    return f"codebook: {figures}"
+    return f"codebook: {figures(report)}"
+
+
+REMEDY = (
+    "train again with quantizer.on_collapse: repair, a larger quantizer.diversity_weight (Gumbel), "
+    "or input_norm on and codebook_init normal"
+)
+
+
+def figures(report: dict[str, Any]) -> str:
+    """Codes in use, perplexity and pairs in words."""
+    groups, codes = report["groups"], report["codes"]
+    used = ", ".join(f"{group['codes_in_use']} of {codes}" for group in groups)
+    each = " + ".join(f"{group['perplexity']:.1f}" for group in groups)
+    return (
+        f"{used} codes in use per group, perplexity {each} of {codes * len(groups)}, "
+        f"{report['pairs_in_use']} units (combinations) in use"
+    )
+
+
+def refuse_collapsed(quantizer: Path) -> None:
+    """Refuse to go on with a quantizer whose own report tells of a collapse.
+
+    Args:
+        quantizer: the artifact of stage 1; without a report it is let through.
+
+    Raises:
+        RunError: a group of its codebook has collapsed.
+    """
+    path = quantizer / CODEBOOK
+    report = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if report.get("collapsed"):
+        raise RunError(
+            "The quantizer's codebook has collapsed: its units would carry next to no speech.",
+            constraint=f"a perplexity of {collapsed_below(report['codes']):.2g} or more in each "
+            "group",
+            found=figures(report),
+            remedy=REMEDY,
+        )
 
 
 def chance_bits(negatives: int, infonce: bool) -> float:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from stages.quantizer import encoder, geometry
 from stages.quantizer.codebook import GumbelCodebook, KmeansCodebook, code_vectors
 from stages.quantizer.geometry import Layer
+from stages.quantizer.inference import Inference
 
 PAPER_ENCODER: list[Layer] = [(512, 10, 5), (512, 8, 4), *[(512, 4, 2)] * 3, *[(512, 1, 1)] * 3]
 PAPER_AGGREGATOR: list[Layer] = [(512, kernel, 1) for kernel in range(2, 14)]
@@ -184,6 +184,8 @@ class QuantizerModel(PreTrainedModel):
     config: QuantizerConfig
     base_model_prefix = "quantizer"
     main_input_name = "samples_BS"
+    _made: Inference
+    _made_for: tuple[Any, ...] = ()
 
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__(config)
@@ -223,12 +225,37 @@ class QuantizerModel(PreTrainedModel):
         """
         return self._codebook().code_indices(z_BDF)
 
-    @torch.inference_mode()
     def units(self, samples_S: Tensor) -> Tensor:
-        """The code indices of one utterance, (F, G), int64; F may be 0."""
-        if not self.frames(len(samples_S)):
-            return torch.zeros(0, self.config.groups, dtype=torch.long, device=samples_S.device)
-        return self.codes(self.features(samples_S[None]))[0]
+        """The code indices of one utterance, (F, G), int64; F may be 0.
+
+        Raises:
+            ValueError: the model has no quantizer.
+        """
+        return self.units_batch([samples_S])[0]
+
+    def units_batch(
+        self, samples: Sequence[Tensor] | Tensor, lengths: Sequence[int] | None = None
+    ) -> list[Tensor]:
+        """The code indices of each utterance, (F, G): those that it has alone.
+
+        Args:
+            samples: utterances (S,) of any lengths, or a padded batch (B, S).
+            lengths: samples of each utterance that count; None: all.
+
+        Raises:
+            ValueError: the model has no quantizer.
+        """
+        utterances = list(samples)
+        if lengths is not None:
+            utterances = [u[:n] for u, n in zip(utterances, lengths, strict=True)]
+        return [found.units_FG for found in self._inference().codes(utterances)]
+
+    def _inference(self) -> Inference:
+        """Made anew when a weight has changed."""
+        state = tuple((p.data_ptr(), p._version, p.device) for p in self.parameters())
+        if self._made_for != state:
+            self._made_for, self._made = state, Inference(self)
+        return self._made
 
     def vectors(self, codes_xG: Tensor) -> Tensor:
         """The codebook's vectors of code indices (..., G), groups side by side: (..., D)."""

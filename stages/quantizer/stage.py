@@ -2,7 +2,10 @@
 
 The artifact:
     config.json, model.safetensors   the QuantizerModel (stages/quantizer/model.py)
-    codebook.json                    how healthy the codebook is, and the final loss
+    codebook.json                    how healthy the codebook is and was, and the final loss
+    codebook.png                     the same as a picture (not where there is no codebook)
+    predictor.safetensors            the weights that guess the frames ahead: for the loss on
+                                     other speech (stages/quantizer/contrast.py), not for units
     history.jsonl                    loss, perplexities, temperature, learning rate by update
 """
 
@@ -19,10 +22,12 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.recipe import QuantizerSettings
     from pipeline.stage import StepContext
+    from stages.quantizer.fairseq.train import Trained
     from stages.quantizer.model import QuantizerModel
 
-VERSION = 1
+VERSION = 2
 CODEBOOK = "codebook.json"
+PLOT = "codebook.png"
 HISTORY = "history.jsonl"
 
 
@@ -33,7 +38,7 @@ def run(
 
     Raises:
         UserError: `quantizer.from` is no quantizer.
-        RunError: the training failed.
+        RunError: the training failed, or the codebook collapsed for good.
     """
     from pipeline.manifest import Manifest
 
@@ -44,13 +49,15 @@ def run(
     else:
         model, told = _trained(ctx, settings, speech, seed)
     _quietly_save(model, ctx.folder)
-    told |= _codebook(ctx, model, speech)
-    write_atomically(ctx.folder / CODEBOOK, json.dumps(told, indent=1) + "\n")
+    told = _codebook(ctx, model, speech) | told
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in told.items()]
+    write_atomically(ctx.folder / CODEBOOK, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _trained(
     ctx: StepContext, settings: QuantizerSettings, speech: Sequence[Manifest], seed: int
 ) -> tuple[QuantizerModel, dict[str, Any]]:
+    from stages.quantizer.contrast import save_predictor
     from stages.quantizer.fairseq.train import train
     from stages.quantizer.health import chance_bits
 
@@ -81,8 +88,11 @@ def _trained(
     lines = [json.dumps(record) for record in trained.history]
     write_atomically(ctx.folder / HISTORY, "".join(f"{line}\n" for line in lines))
     chance = chance_bits(settings.negatives + settings.cross_sample_negatives, settings.infonce)
-    last = trained.history[-1]["loss_bits"]
-    ctx.say(f"contrastive loss {last:.2f} bits at the end, chance is {chance:.2f}")
+    last = trained.history[-1]["loss_bits"] if trained.history else None
+    if last is None:
+        ctx.say("no updates: the quantizer is exported UNTRAINED, as a control")
+    else:
+        ctx.say(f"contrastive loss {last:.2f} bits at the end, chance is {chance:.2f}")
     if trained.left_out:
         ctx.say(f"{trained.left_out} utterances were too short to train on and left out")
     told = {
@@ -91,10 +101,26 @@ def _trained(
         "chance_bits": round(chance, 6),
         "utterances_too_short": trained.left_out,
     }
+    if settings.type != "none" and trained.history:
+        told |= _past(ctx.folder / PLOT, trained, settings.codes, chance)
+    save_predictor(trained.weights, ctx.folder)
     return _exported(trained), told
 
 
-def _exported(trained: Any) -> QuantizerModel:
+def _past(plot: Path, trained: Trained, codes: int, chance_bits: float) -> dict[str, Any]:
+    """How the codebook fared while it was trained, drawn and told."""
+    from stages.quantizer import history, plots
+
+    records, repairs = trained.history, trained.repairs
+    plots.codebook(records, plot, codes=codes, chance_bits=chance_bits, repairs=repairs)
+    return {
+        "collapses": trained.collapses,
+        "repairs": repairs,
+        "history": history.columns(records),
+    }
+
+
+def _exported(trained: Trained) -> QuantizerModel:
     from stages.quantizer.model import QuantizerModel
 
     model = QuantizerModel(trained.config)

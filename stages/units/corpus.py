@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from pipeline.errors import RunError
 Units = NDArray[np.int16]  # (F, G): one row a frame, the index of each group's code
 
 FACTS = "units.json"
+SHARDS = "units-*.parquet"
+NEAR_TIES = b"near_ties"
 SCHEMA = pa.schema(
     [pa.field("utt_id", pa.string()), pa.field("units", pa.list_(pa.int16()))],
 )
@@ -27,13 +30,56 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"units-{number:05d}.parquet"
 
 
-def write_shard(path: Path, ids: Sequence[str], units_FG: Sequence[Units]) -> None:
-    """Write one shard; it gets its name only when it is whole."""
+def write_shard(
+    path: Path, ids: Sequence[str], units_FG: Sequence[Units], near_ties: int = 0
+) -> None:
+    """Write one shard; it gets its name only when it is whole.
+
+    Args:
+        near_ties: frames whose code rounding decided; kept beside the units.
+    """
     rows = [u.reshape(-1) for u in units_FG]
-    table = pa.table({"utt_id": list(ids), "units": rows}, schema=SCHEMA)
+    schema = SCHEMA.with_metadata({NEAR_TIES: str(near_ties)})
+    table = pa.table({"utt_id": list(ids), "units": rows}, schema=schema)
     beside = path.with_suffix(".tmp")
     pq.write_table(table, beside, compression="zstd")
+    with open(beside, "rb") as file:
+        os.fsync(file.fileno())
     beside.replace(path)
+
+
+def count_near_ties(folder: Path) -> int:
+    """Frames of all shards whose code rounding decided. Reads no units."""
+    told = [pq.read_metadata(path).metadata or {} for path in sorted(folder.glob(SHARDS))]
+    return sum(int(metadata.get(NEAR_TIES, 0)) for metadata in told)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What stage 2 says of a folder of units."""
+    facts: dict[str, Any] = json.loads((folder / FACTS).read_text("utf-8"))
+    return facts
+
+
+def each_shard(folder: Path) -> Iterator[dict[str, Units]]:
+    """The units by utterance id, shard by shard, so that few are in memory.
+
+    Raises:
+        RunError: after the last, if the shards do not hold what the facts say.
+    """
+    facts, found = read_facts(folder), 0
+    for path in sorted(folder.glob(SHARDS)):
+        table = pq.read_table(path, schema=SCHEMA)
+        flat = (row.values.to_numpy(zero_copy_only=False) for row in table["units"])
+        rows = (units.reshape(-1, int(facts["groups"])) for units in flat)
+        yield dict(zip(table["utt_id"].to_pylist(), rows, strict=True))
+        found += len(table)
+    if found != facts["utterances"]:
+        raise RunError(
+            f"{folder} is damaged.",
+            constraint=f"units of {facts['utterances']} utterances",
+            found=str(found),
+            remedy="run stage 2 again with --force",
+        )
 
 
 class UnitCorpus:
@@ -44,21 +90,11 @@ class UnitCorpus:
     """
 
     def __init__(self, folder: Path) -> None:
-        facts = json.loads((folder / FACTS).read_text("utf-8"))
+        facts = read_facts(folder)
         self.groups, self.codes = int(facts["groups"]), int(facts["codes"])
         self._units: dict[str, Units] = {}
-        for path in sorted(folder.glob("units-*.parquet")):
-            table = pq.read_table(path, schema=SCHEMA)
-            for name, row in zip(table["utt_id"].to_pylist(), table["units"], strict=True):
-                flat = row.values.to_numpy(zero_copy_only=False)
-                self._units[name] = flat.reshape(-1, self.groups)
-        if len(self._units) != facts["utterances"]:
-            raise RunError(
-                f"{folder} is damaged.",
-                constraint=f"units of {facts['utterances']} utterances",
-                found=str(len(self._units)),
-                remedy="run stage 2 again with --force",
-            )
+        for shard in each_shard(folder):
+            self._units |= shard
 
     def __getitem__(self, utterance_id: str) -> Units:
         return self._units[utterance_id]

@@ -1,56 +1,95 @@
-"""Stage 2: speech to units, split by split, and the vocabulary of units."""
+"""Stage 2: speech to units, split by split, and the vocabulary of units.
+
+The artifact of a split:
+    units-NNNNN.parquet   the units of some utterances each, see stages/units/corpus.py
+    units.json            what is in them, and in how many frames rounding decided the code
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.errors import RunError
+from pipeline.recipe import DiscretizeSettings
 from pipeline.stage import StepContext
+from pipeline.store import write_atomically
 
-VERSION = 1
-UTTERANCES_PER_SHARD = 200
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest, Utterance
+    from stages.quantizer.inference import Codes, Inference
+
+VERSION = 2
 ALL_PAIRS_UP_TO = 8192  # beyond, the vocabulary is the combinations seen in pretraining
 
 
-def discretize(ctx: StepContext) -> None:
-    """Write the units of one split in shards; a killed run keeps the shards it has.
+def discretize(ctx: StepContext, settings: DiscretizeSettings | None = None) -> None:
+    """Write the units of one split in shards; reads the roles `manifest` and `quantizer`.
 
-    Reads the roles `manifest` and `quantizer`.
+    A killed run keeps the shards that it has. Several processes may run this in one folder: each
+    makes the shards that no other holds, and all return when the last one is there.
     """
     import torch
 
     from pipeline.manifest import Manifest
+    from stages.quantizer import health
+    from stages.quantizer.inference import Inference
     from stages.quantizer.model import QuantizerModel
-    from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
+    from stages.units import corpus, shards
 
+    health.refuse_collapsed(ctx.inputs["quantizer"])
+    settings = settings or DiscretizeSettings()
     manifest = Manifest.load(ctx.inputs["manifest"])
     model = QuantizerModel.from_pretrained(ctx.inputs["quantizer"]).eval()
     torch.nn.Module.to(model, ctx.device)
-    utterances = manifest.utterances
-    shards = [
-        utterances[i : i + UTTERANCES_PER_SHARD]
-        for i in range(0, len(utterances), UTTERANCES_PER_SHARD)
-    ]
-    with ctx.progress(len(utterances), "to units", "utterances") as progress:
-        for number, shard in enumerate(shards):
-            path = shard_path(ctx.folder, number)
-            if not path.exists():
-                units = []
-                for utterance in shard:
-                    samples = torch.from_numpy(manifest.samples(utterance)).to(ctx.device)
-                    with torch.inference_mode():
-                        units.append(model.units(samples).cpu().numpy().astype("int16"))
-                    progress.update()
-                write_shard(path, [u.id for u in shard], units)
-            else:
-                progress.update(len(shard))
+    inference = Inference(model, settings.precision, settings.batch_seconds)
+    planned = shards.plan(manifest.utterances)
+    with ctx.progress(len(manifest), "to units", "utterances") as progress:
+        for number in shards.to_make(ctx.folder, ctx.scratch, len(planned)):
+            before = sum(len(shard) for shard in planned[:number])
+            progress.update(max(before - progress.done, 0))  # made earlier, or by others
+            units, near_ties = [], 0
+            for found in _codes(inference, manifest, planned[number], settings):
+                units.append(found.units_FG.cpu().numpy().astype("int16"))
+                near_ties += found.near_ties
+                progress.update()
+            names = [utterance.id for utterance in planned[number]]
+            corpus.write_shard(corpus.shard_path(ctx.folder, number), names, units, near_ties)
     facts = {
-        "utterances": len(utterances),
+        "utterances": len(manifest),
         "groups": model.config.groups,
         "codes": model.config.codes,
         "hop_samples": model.hop,
+        "near_ties": corpus.count_near_ties(ctx.folder),
     }
-    (ctx.folder / FACTS).write_text(facts_text(facts), "utf-8")
+    write_atomically(ctx.folder / corpus.FACTS, corpus.facts_text(facts))
+    if facts["near_ties"]:
+        ctx.say(f"in {facts['near_ties']} frames two codes are equal to 1e-5: rounding chose")
+
+
+def _codes(
+    inference: Inference,
+    manifest: Manifest,
+    utterances: Sequence[Utterance],
+    settings: DiscretizeSettings,
+) -> Iterator[Codes]:
+    """The codes of the utterances, in order; the next audio is read while these are computed."""
+    import torch
+
+    from pipeline.audio import SAMPLE_RATE_HZ
+    from pipeline.readers import in_groups, read_ahead
+
+    limit = round(settings.batch_seconds * SAMPLE_RATE_HZ)
+    reader = read_ahead(
+        utterances,
+        manifest.samples,
+        size=lambda u: u.samples,
+        limit=limit,
+        readers=settings.readers,
+    )
+    batches = in_groups(utterances, size=lambda u: u.samples, limit=limit, most=len(utterances))
+    for batch in batches:
+        yield from inference.codes([torch.from_numpy(next(reader)) for _ in batch])
 
 
 def build_vocabulary(ctx: StepContext) -> None:
@@ -59,30 +98,25 @@ def build_vocabulary(ctx: StepContext) -> None:
     Reads `quantizer` and one role `units/<split>` for each pretraining split. All combinations
     of codes where there are at most 8,192, else those seen. Unseen ones become the nearest.
     """
-    from stages.quantizer.model import QuantizerModel
-    from stages.units.corpus import UnitCorpus
+    from stages.quantizer.vectors import codebook_of
+    from stages.units.corpus import each_shard
     from stages.units.vocabulary import Vocabulary, combinations
 
-    quantizer = QuantizerModel.from_pretrained(ctx.inputs["quantizer"])
-    if quantizer.vector_quantizer is None:
-        raise RunError(
-            "The quantizer has no codebook (quantizer.type none), so there are no units."
-        )
-    codebook_GVD = quantizer.vector_quantizer.codebook().detach().cpu().numpy()
+    codebook_GVD = codebook_of(ctx.inputs["quantizer"])
     groups, codes, _ = codebook_GVD.shape
-    counts: Counter[tuple[int, ...]] = Counter()
+    seen: set[tuple[int, ...]] = set()
     for role in sorted(ctx.inputs):
         if role.startswith("units/"):
-            corpus = UnitCorpus(ctx.inputs[role])
-            for name in corpus:
-                counts.update(map(tuple, corpus[name].tolist()))
-    if len(counts) < 2:
+            for shard in each_shard(ctx.inputs[role]):
+                for units_FG in shard.values():
+                    seen.update(map(tuple, units_FG.tolist()))
+    if len(seen) < 2:
         raise RunError(
             "The quantizer gives the same unit for all speech: its codebook has collapsed.",
-            found=f"{len(counts)} unit in use",
+            found=f"{len(seen)} unit in use",
             remedy="train it again with a larger quantizer.diversity_weight",
         )
     everything = codes**groups <= ALL_PAIRS_UP_TO
-    kept = list(combinations(groups, codes)) if everything else sorted(counts)
+    kept = list(combinations(groups, codes)) if everything else sorted(seen)
     Vocabulary.create(kept, codebook_GVD).save(ctx.folder)
-    ctx.say(f"vocabulary of {len(kept)} units, {len(counts)} of them heard in pretraining")
+    ctx.say(f"vocabulary of {len(kept)} units, {len(seen)} of them heard in pretraining")

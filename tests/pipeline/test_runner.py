@@ -434,3 +434,90 @@ def test_two_runs_at_once_do_the_work_once(tmp_path: Path) -> None:
     assert [p.wait() for p in processes] == [0, 0]
     store.verify(step, "")
     assert not store.partial(step).exists()
+
+
+SHARING = """
+import sys, time
+from pathlib import Path
+from filelock import FileLock, Timeout
+from pipeline.runner import Run
+from pipeline.stage import Step
+from pipeline.store import Store
+
+def work(ctx):
+    left = list(range(20))
+    while left:
+        number = left.pop(0)
+        part = ctx.folder / f"part-{number:02d}"
+        try:
+            with FileLock(ctx.scratch / f"{number}.lock", timeout=0):
+                if not part.exists():
+                    time.sleep(float(sys.argv[2]))
+                    beside = part.with_suffix(".tmp")
+                    beside.write_text(str(number))
+                    beside.replace(part)
+                    print(number, flush=True)
+        except Timeout:
+            left.append(number)
+            time.sleep(0.01)
+
+exp = Path(sys.argv[1])
+step = Step("discretize", 2, "", 1, {}, {}, work, shared=True)
+forced = "--force" in sys.argv
+run = Run([step], Store(exp / "store"), exp / "tiny", None, 7, forced, "cpu", "again")
+run.carry_out()
+"""
+SHARED_STEP = Step("discretize", 2, "", 1, {}, {}, nothing, shared=True)
+
+
+def sharing(exp: Path, seconds: float, *options: str) -> subprocess.Popen[str]:
+    args = [sys.executable, "-c", SHARING, str(exp), str(seconds), *options]
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(args, cwd=root, stdout=subprocess.PIPE, text=True)
+
+
+def parts(output: str) -> list[int]:
+    return [int(line) for line in output.splitlines() if line.isdigit()]
+
+
+@pytest.mark.parametrize("options", [(), ("--force",)])
+def test_two_runs_share_a_step_that_may_be_shared(tmp_path: Path, options: tuple[str]) -> None:
+    store = Store(tmp_path / "store")
+    processes = [sharing(tmp_path, 0.15, *options) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    made = [parts(output) for output in outputs]
+    assert sorted(made[0] + made[1]) == list(range(20))
+    assert made[0] and made[1]
+    assert sum("done in" in output for output in outputs) == 1
+    stamp = store.stamp(SHARED_STEP)
+    assert stamp is not None
+    assert len(stamp.outputs) == 20
+    store.verify(SHARED_STEP, "")
+    assert not store.partial(SHARED_STEP).exists()
+
+
+def test_nobody_else_touches_a_folder_that_is_shared(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    process = sharing(tmp_path, 0.05)
+    until(lambda: (store.partial(SHARED_STEP) / "part-01").exists())
+    with store.locked_if_free(SHARED_STEP.artifact_name) as free:
+        assert not free
+    process.communicate()
+    with store.locked_if_free(SHARED_STEP.artifact_name) as free:
+        assert free
+
+
+def test_a_shared_step_survives_the_death_of_all_who_work_on_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    processes = [sharing(tmp_path, 0.05) for _ in range(2)]
+    until(lambda: (store.partial(SHARED_STEP) / "part-05").exists())
+    for process in processes:
+        process.kill()
+    told = [parts(process.communicate()[0]) for process in processes]
+    last = sharing(tmp_path, 0)
+    output, _ = last.communicate()
+    assert last.returncode == 0
+    assert "going on with what is there" in output
+    assert len(parts(output)) <= 20 - len(told[0] + told[1])
+    store.verify(SHARED_STEP, "")

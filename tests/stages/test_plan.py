@@ -295,6 +295,16 @@ def test_recipes_share_what_they_agree_on(
     assert shared == {s.artifact_name for s in other if s.number in (0, 4)}
 
 
+def test_only_repair_of_a_collapse_changes_what_a_quantizer_is(
+    make_recipe: MakeRecipe, make_plan: MakePlan
+) -> None:
+    def quantizer(way: str) -> str:
+        steps = make_plan(make_recipe(f"quantizer.on_collapse={way}"))
+        return next(s.signature for s in steps if s.number == 1)
+
+    assert quantizer("stop") == quantizer("warn") != quantizer("repair")
+
+
 def test_speech_that_is_not_pretrained_on_is_not_discretized(
     make_recipe: MakeRecipe, make_plan: MakePlan
 ) -> None:

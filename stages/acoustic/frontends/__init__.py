@@ -12,5 +12,9 @@ A front-end file has
                         the encoder to fine-tune (`bert`: BertSettings; `folders` as by STAGES)
     empty_encoder(config)
                         the same without weights, from the `encoder` entry of a saved model
+and, only if its units are not those of the recipe's quantizer,
+    unit_source(settings, quantizer)
+                        a UnitSource (stages/units/source.py): stages 1 and 2 done another way
+                        (`quantizer`: QuantizerSettings)
 Encoders are those of stages/acoustic/encoders.py or behave like them.
 """

@@ -61,6 +61,7 @@ def model_section(settings: QuantizerSettings) -> dict[str, Any]:
         "restart_every": settings.restart_dead_codes_every,
         "restart_until": int(settings.restart_dead_codes_until * settings.updates),
         "normalise_diversity": True,
+        "diversity_weight": settings.diversity_weight,
         "precision": settings.precision,
         "prediction_steps": settings.prediction_steps,
         "num_negatives": settings.negatives,
@@ -72,10 +73,14 @@ def model_section(settings: QuantizerSettings) -> dict[str, Any]:
     }
 
 
+def initial_seed(seed: int) -> int:
+    """What fairseq seeds torch with before it builds the model."""
+    return seed * SEED_STRIDE % 2**31
+
+
 def _loss_weights(settings: QuantizerSettings) -> list[float] | None:
-    if settings.type == "kmeans":
-        return [1.0]
-    return [settings.diversity_weight] if settings.type == "gumbel" else None
+    """1 for the codebook's loss: the model itself weighs it, where a repair can reach."""
+    return None if settings.type == "none" else [1.0]
 
 
 def fairseq_config(
@@ -88,7 +93,7 @@ def fairseq_config(
     rate = settings.learning_rate
     given = {
         "common": {
-            "seed": seed * SEED_STRIDE % 2**31,
+            "seed": initial_seed(seed),
             "cpu": device == "cpu",
             "log_format": "none",
             "log_interval": NEVER,

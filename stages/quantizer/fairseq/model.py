@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.training import autocast
@@ -49,9 +50,19 @@ class VqasrWav2VecConfig(Wav2VecConfig):  # type: ignore[misc]
     normalise_diversity: bool = field(
         default=False, metadata={"help": "divide the diversity loss by groups x codes"}
     )
+    diversity_weight: float = field(
+        default=1.0, metadata={"help": "multiplies the diversity loss, beside the criterion's"}
+    )
     precision: str = field(
         default="fp32", metadata={"help": "of the two networks: fp32, bf16, or auto"}
     )
+
+
+def initial_weights(cfg: VqasrWav2VecConfig, seed: int) -> dict[str, Tensor]:
+    """The weights that a training under fairseq's seed `seed` starts from, by name."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return dict(VqasrWav2Vec(cfg).state_dict())
 
 
 @register_model(NAME, dataclass=VqasrWav2VecConfig)
@@ -91,6 +102,7 @@ class VqasrWav2Vec(BaseFairseqModel):  # type: ignore[misc]
         }
         self.project_features = projections[str(cfg.project_features)]()
         self.normalise_diversity = getattr(cfg, "normalise_diversity", False)
+        self.diversity_weight = getattr(cfg, "diversity_weight", 1.0)  # a repair raises it
         self.precision = getattr(cfg, "precision", "fp32")
 
     def forward(self, source: Tensor) -> dict[str, Any]:
@@ -134,5 +146,6 @@ class VqasrWav2Vec(BaseFairseqModel):  # type: ignore[misc]
         if "prob_perplexity" in net_output:
             codes = net_output["num_vars"]
             unused: Tensor = codes - net_output["prob_perplexity"]
-            return unused / codes if self.normalise_diversity else unused
+            unused = unused / codes if self.normalise_diversity else unused
+            return self.diversity_weight * unused
         return net_output.get("kmeans_loss")

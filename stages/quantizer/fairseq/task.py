@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from pipeline.errors import RunError
+from stages.quantizer.doctor import Doctor
 from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.crops import Crops
 from stages.quantizer.history import History, Record
@@ -38,7 +39,8 @@ class Session:
 
     crops: Crops
     on_update: Callable[[int, Record, Record | None], None]
-    history: History = field(default_factory=History)
+    history: History
+    doctor: Doctor
 
 
 SESSION: ContextVar[Session] = ContextVar("SESSION")  # fairseq makes the task: this reaches it
@@ -58,12 +60,16 @@ class VqasrPretraining(AudioPretrainingTask):  # type: ignore[misc]
         self.datasets[split] = self.session.crops
 
     def state_dict(self) -> dict[str, Any]:
-        """What fairseq puts into the checkpoint: the history as of this update."""
-        return {"history": self.session.history.state()}
+        """What fairseq puts into the checkpoint: history and doctor as of this update."""
+        session = self.session
+        return {"history": session.history.state(), "doctor": session.doctor.state_dict()}
 
-    def train_step(self, sample: Any, *rest: Any, **keywords: Any) -> tuple[Any, Any, Any]:
+    def train_step(
+        self, sample: Any, model: Any, *rest: Any, **keywords: Any
+    ) -> tuple[Any, Any, Any]:
+        self.session.doctor.prepare(model)
         try:
-            loss, sample_size, logged = super().train_step(sample, *rest, **keywords)
+            loss, sample_size, logged = super().train_step(sample, model, *rest, **keywords)
         except torch.OutOfMemoryError as error:  # fairseq would skip the batch and go on
             raise RunError(
                 "The device's memory is too small to train the quantizer.",
@@ -78,8 +84,14 @@ class VqasrPretraining(AudioPretrainingTask):  # type: ignore[misc]
         super().optimizer_step(optimizer, model, update_num)
         figures = figures_of(self._logged) | {"learning_rate": optimizer.get_lr()}
         self._logged.clear()
-        record = self.session.history.add(update_num + 1, figures)
+        codebook = model.vector_quantizer
+        codes_NG = None if codebook is None else codebook.last_codes_NG
+        if hasattr(codebook, "temperature"):
+            figures["diversity_weight"] = model.diversity_weight
+        record = self.session.history.add(update_num + 1, figures, codes_NG)
         self.session.on_update(update_num + 1, figures, record)
+        if record:
+            self.session.doctor.see(record, model)
 
     def _names(self, sample: Any) -> list[str]:
         return [self.session.crops.utterance(index).id for index in sample["id"].tolist()]

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,20 @@ from pipeline import checkpoints, interrupt
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest
 from pipeline.recipe import QuantizerSettings
+from stages.quantizer.doctor import Doctor
 from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.checkpoints import kept_by_us
 from stages.quantizer.fairseq.config import (
     fairseq_config,
+    initial_seed,
     model_config,
+    model_section,
     shortest_samples,
 )
 from stages.quantizer.fairseq.crops import Crops
+from stages.quantizer.fairseq.model import VqasrWav2VecConfig, initial_weights
 from stages.quantizer.fairseq.task import SESSION, Session, not_finite
-from stages.quantizer.history import Record
+from stages.quantizer.history import History, Record, in_words
 from stages.quantizer.model import QuantizerConfig
 
 AT_ONCE_HOURS = 1e-9  # of training, after which fairseq saves and stops
@@ -39,6 +43,7 @@ class Trained:
     Attributes:
         weights: the whole state dict, fairseq's names, predictor included.
         history: one record per window of updates.
+        collapses, repairs: of the codebook, in order; see doctor.py.
         left_out: utterances that were too short.
     """
 
@@ -46,6 +51,8 @@ class Trained:
     weights: dict[str, Tensor]
     history: list[Record]
     left_out: int
+    collapses: list[dict[str, Any]] = field(default_factory=list)
+    repairs: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train(
@@ -62,6 +69,8 @@ def train(
 ) -> Trained:
     """Train to `settings.updates`, going on from what `folder` holds of an earlier attempt.
 
+    With 0 updates nothing is trained: the weights are those that a training starts from.
+
     Args:
         folder: for checkpoints; two are kept.
         on_start: told how many updates are done already.
@@ -69,7 +78,8 @@ def train(
 
     Raises:
         KeyboardInterrupt: after a signal, when the update at hand is saved.
-        RunError: no speech is long enough, or the loss is not finite.
+        RunError: no speech is long enough, the loss is not finite, or the codebook collapses and
+            `settings.on_collapse` does not say to go on.
     """
     crops = Crops(
         speech,
@@ -77,6 +87,9 @@ def train(
         crop_samples=settings.crop_samples,
         shortest_samples=shortest_samples(settings),
     )
+    if not settings.updates:
+        weights = initial_weights(VqasrWav2VecConfig(**model_section(settings)), initial_seed(seed))
+        return Trained(model_config(settings), weights, [], crops.left_out)
     start = checkpoints.newest(folder, say)
     done = start.updates if start else 0
     on_start(done)
@@ -86,13 +99,16 @@ def train(
         def after_update(update: int, figures: Record, record: Record | None) -> None:
             if record:
                 draw(record)
+                logging.getLogger("vqasr").info(in_words(record))
             on_update(update, figures)
             if interrupt.requested():
                 cfg.optimization.stop_time_hours = AT_ONCE_HOURS
 
-        session = Session(crops, after_update)
+        history = History(0 if settings.type == "none" else settings.codes)
+        session = Session(crops, after_update, history, Doctor(settings, seed, say))
         if start:
-            session.history.restore(start.state["task_state"]["history"])
+            history.restore(start.state["task_state"]["history"])
+            session.doctor.restore(start.state["task_state"]["doctor"])
         if done < settings.updates:
             _run_fairseq(cfg, session, folder)
     end = checkpoints.newest(folder, say)
@@ -103,8 +119,14 @@ def train(
             found=str(end.updates if end else 0),
             remedy="see the step's log",
         )
-    history = session.history.records()
-    return Trained(model_config(settings), end.state["model"], history, crops.left_out)
+    return Trained(
+        model_config(settings),
+        end.state["model"],
+        history.records(),
+        crops.left_out,
+        session.doctor.state.collapses,
+        session.doctor.state.repairs,
+    )
 
 
 @contextmanager

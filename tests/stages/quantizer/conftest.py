@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +12,17 @@ from pipeline import audio
 from pipeline.manifest import Manifest, Utterance
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def make_speech(tmp_path: Path) -> Callable[..., Manifest]:
+@pytest.fixture(scope="module")
+def make_speech(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Manifest]:
     """`make_speech(lengths)`: a manifest of utterances of so many samples, tones that change."""
 
     def make(lengths: list[int], name: str = "speech") -> Manifest:
-        folder = tmp_path / name
+        folder = tmp_path_factory.mktemp(name)
         rng = np.random.default_rng(0)
         utterances = []
         for number, length in enumerate(lengths):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline import checkpoints
 from pipeline.checkpoint_file import read_fairseq
 from pipeline.errors import RunError, UserError
 from stages.quantizer.fairseq.bridge import import_fairseq
@@ -101,8 +102,9 @@ def test_the_trainer_s_own_file_is_read(tmp_path: Path, make_speech: Callable[..
         device="cpu",
         tensorboard=None,
     )
-    (path,) = (tmp_path / "run").rglob("checkpoint_last.pt")
-    found = read_fairseq(path)
+    kept = checkpoints.newest(tmp_path / "run", print)
+    assert kept is not None
+    found = read_fairseq(kept.path)
     assert found.architecture == "vqasr_wav2vec"
     model = quantizer_of(found.settings, found.weights)
     assert model.config.input_norm

@@ -18,6 +18,7 @@ from pipeline.manifest import Manifest
 from pipeline.recipe import QuantizerSettings
 from pipeline.stage import StepContext
 from stages.quantizer import stage
+from stages.quantizer.contrast import PREDICTOR
 from stages.quantizer.model import QuantizerModel
 
 MakeSpeech = Callable[..., Manifest]
@@ -61,9 +62,11 @@ def contents(folder: Path) -> dict[str, str]:
 def test_artifact_is_bitwise_reproducible(run: Callable[..., Path], kind: str) -> None:
     first, second = run("first", type=kind), run("second", type=kind)
     assert contents(first) == contents(second)
-    assert set(contents(first)) == {
+    drawn = set() if kind == "none" else {stage.PLOT}
+    assert set(contents(first)) == drawn | {
         "config.json",
         "model.safetensors",
+        PREDICTOR,
         stage.CODEBOOK,
         stage.HISTORY,
     }
@@ -87,6 +90,9 @@ def test_report_tells_of_the_codebook(
     assert len(report["groups"]) == 2
     for group in report["groups"]:
         assert group["codes_in_use"] + len(group["dead_codes"]) == 4
+    assert report["repairs"] == report["collapses"] == []
+    assert report["history"]["update"] == [6]
+    assert len(report["history"]["perplexity"]) == 2
     said = capsys.readouterr().out
     assert "chance is 2.00" in said and "codes in use per group" in said
 
@@ -96,6 +102,18 @@ def test_exported_model_gives_units(run: Callable[..., Path]) -> None:
     units_FG = model.units(torch.randn(4000))
     assert units_FG.shape == (model.frames(4000), 2)
     assert not model.training
+
+
+def test_without_updates_the_quantizer_is_exported_untrained(
+    run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run("first", updates=0)
+    assert "UNTRAINED" in capsys.readouterr().out
+    assert contents(first) == contents(run("second", updates=0))
+    assert (first / stage.HISTORY).read_text() == ""
+    report = json.loads((first / stage.CODEBOOK).read_text())
+    assert (report["updates"], report["loss_bits"], report["chance_bits"]) == (0, None, 2.0)
+    assert QuantizerModel.from_pretrained(first).units(torch.randn(4000)).shape[1] == 2
 
 
 def test_an_earlier_quantizer_is_taken_over(run: Callable[..., Path], tmp_path: Path) -> None:

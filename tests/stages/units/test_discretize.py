@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline import audio
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest, Utterance
+from pipeline.recipe import DiscretizeSettings
 from pipeline.stage import StepContext
+from stages.quantizer import health, stage
+from stages.quantizer.inference import Codes, Inference
 from stages.quantizer.model import QuantizerConfig, QuantizerModel
-from stages.units import discretize
+from stages.units import discretize, shards
 from stages.units.corpus import FACTS, UnitCorpus, facts_text, shard_path, write_shard
 from stages.units.vocabulary import SPECIAL, Vocabulary
 
@@ -64,7 +74,20 @@ def test_every_utterance_gets_the_units_of_the_model(
         np.testing.assert_array_equal(corpus[utterance.id], units_FG.numpy())
         assert len(units_FG) == model.frames(utterance.samples)
     facts = json.loads((ctx.folder / FACTS).read_text())
-    assert facts == {"utterances": 7, "groups": 2, "codes": 6, "hop_samples": 80}
+    assert facts == {"utterances": 7, "groups": 2, "codes": 6, "hop_samples": 80, "near_ties": 0}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"batch_seconds": 1.0}, {"batch_seconds": 500.0, "readers": 5}, {"readers": 1}]
+)
+def test_memory_and_readers_change_no_byte(
+    context: MakeContext, inputs: dict[str, Path], changed: dict[str, Any]
+) -> None:
+    as_default, other = context("default", inputs), context("other", inputs)
+    discretize.discretize(as_default)
+    discretize.discretize(other, DiscretizeSettings(**changed))
+    assert content(as_default.folder) == content(other.folder)
+    assert DiscretizeSettings(**changed).signed() == DiscretizeSettings().signed()
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
@@ -74,29 +97,114 @@ def test_a_killed_step_keeps_its_shards_and_writes_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:
-    monkeypatch.setattr(discretize, "UTTERANCES_PER_SHARD", 2)
+    monkeypatch.setattr(shards, "UTTERANCES_PER_SHARD", 2)
     whole, killed = context("whole", inputs), context("killed", inputs)
     discretize.discretize(whole)
-    units, asked = QuantizerModel.units, 0
+    decide, asked = Inference._decide, 0
 
-    def until(model: QuantizerModel, samples_S: torch.Tensor) -> torch.Tensor:
+    def until(inference: Inference, z_FD: torch.Tensor) -> Codes:
         nonlocal asked
         asked += 1
         if asked == 2 * after:
             raise KeyboardInterrupt
-        return units(model, samples_S)
+        return decide(inference, z_FD)
 
-    monkeypatch.setattr(QuantizerModel, "units", until)
+    monkeypatch.setattr(Inference, "_decide", until)
     with pytest.raises(KeyboardInterrupt):
         discretize.discretize(killed)
     asked = 100
     discretize.discretize(killed)
     assert asked - 100 == 7 - 2 * (after - 1)
-    names = sorted(p.name for p in whole.folder.iterdir())
-    assert names == [*(f"units-0000{n}.parquet" for n in range(4)), FACTS]
-    assert sorted(p.name for p in killed.folder.iterdir()) == names
-    for name in names:
-        assert (whole.folder / name).read_bytes() == (killed.folder / name).read_bytes()
+    assert list(content(whole.folder)) == [*(f"units-0000{n}.parquet" for n in range(4)), FACTS]
+    assert content(whole.folder) == content(killed.folder)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+import torch
+from pipeline.stage import StepContext
+from stages.quantizer.inference import Inference
+from stages.units import discretize, shards
+folder, manifest, quantizer, told, seconds = sys.argv[1:]
+torch.set_num_threads(1)
+shards.UTTERANCES_PER_SHARD = 1
+decide = Inference._decide
+def slow(inference, z_FD):
+    Path(told).open("a").write(f"{len(z_FD)}\\n")
+    time.sleep(float(seconds))
+    return decide(inference, z_FD)
+Inference._decide = slow
+inputs = {"manifest": Path(manifest), "quantizer": Path(quantizer)}
+discretize.discretize(StepContext(Path(folder), inputs, "cpu", Path(folder)))
+"""
+
+
+def worker(folder: Path, inputs: dict[str, Path], told: Path, seconds: float) -> Any:
+    folder.mkdir(exist_ok=True)
+    where = [folder, inputs["manifest"], inputs["quantizer"], told, seconds]
+    command = [sys.executable, "-c", WORKER, *map(str, where)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[3], stdout=subprocess.DEVNULL)
+
+
+def lines(told: Path) -> list[str]:
+    return told.read_text().split() if told.exists() else []
+
+
+def test_two_processes_share_the_shards_and_one_that_dies_is_replaced(
+    context: MakeContext,
+    inputs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shards, "UTTERANCES_PER_SHARD", 1)
+    alone = context("alone", inputs)
+    discretize.discretize(alone)
+    folder, told = tmp_path / "shared", [tmp_path / name for name in ("first", "second", "third")]
+    dies = worker(folder, inputs, told[0], 60)
+    end = time.monotonic() + 60
+    while not lines(told[0]) and time.monotonic() < end:
+        time.sleep(0.02)
+    others = [worker(folder, inputs, path, 0.3) for path in told[1:]]
+    while len(lines(told[1]) + lines(told[2])) < 6 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert all(other.poll() is None for other in others)  # they wait for the shard of the first
+    dies.send_signal(signal.SIGKILL)
+    dies.wait()
+    assert [other.wait() for other in others] == [0, 0]
+    assert len(lines(told[1]) + lines(told[2])) == 7  # each shard once, that of the dead too
+    assert content(folder) == content(alone.folder)
+
+
+def test_frames_that_rounding_decides_are_counted_and_said(
+    context: MakeContext, inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = QuantizerModel.from_pretrained(inputs["quantizer"])
+    with torch.no_grad():
+        for parameter in model.vector_quantizer.weight_proj.parameters():
+            parameter[1:6] = parameter[0]
+    model.save_pretrained(inputs["quantizer"])
+    ctx = context("units", inputs)
+    discretize.discretize(ctx)
+    frames = sum(len(units) for units in dict(UnitCorpus(ctx.folder)._units).values())
+    assert json.loads((ctx.folder / FACTS).read_text())["near_ties"] == frames
+    assert f"in {frames} frames two codes are equal" in capsys.readouterr().out
+
+
+@given(samples=st.lists(st.integers(1, 10**8), max_size=30), most=st.integers(1, 9))
+def test_shards_hold_every_utterance_once_and_little_each(samples: list[int], most: int) -> None:
+    rows = [Utterance(f"{n}", "s", "x", True, s, 1.0, None) for n, s in enumerate(samples)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "UTTERANCES_PER_SHARD", most)
+        planned = shards.plan(rows)
+    assert [u for shard in planned for u in shard] == rows
+    for shard in planned:
+        assert len(shard) <= most
+        assert len(shard) == 1 or sum(u.seconds for u in shard) <= 3600
 
 
 def test_audio_that_changed_since_stage_0_is_refused(
@@ -150,3 +258,14 @@ def test_a_collapsed_codebook_is_refused(
     given = {"units/train": units_of(tmp_path / "units", [[1, 1]] * 50)} | inputs
     with pytest.raises(RunError, match=r"(?s)collapsed.*1 unit in use.*diversity_weight"):
         discretize.build_vocabulary(context("vocabulary", given))
+
+
+def test_a_quantizer_that_collapsed_is_not_used(
+    context: MakeContext, inputs: dict[str, Path]
+) -> None:
+    report = health.report(np.full((50, 2), 3), 6)
+    (inputs["quantizer"] / stage.CODEBOOK).write_text(json.dumps(report))
+    ctx = context("units", inputs)
+    with pytest.raises(RunError, match=r"(?s)collapsed.*1 of 6, 1 of 6 codes.*on_collapse"):
+        discretize.discretize(ctx)
+    assert not list(ctx.folder.iterdir())

@@ -15,6 +15,7 @@ from pipeline.manifest import Manifest
 from pipeline.recipe import QuantizerSettings
 from stages.quantizer.fairseq import task as task_module
 from stages.quantizer.fairseq.config import temperatures
+from stages.quantizer.fairseq.model import VqasrWav2Vec
 from stages.quantizer.fairseq.train import Trained, train
 
 MakeSpeech = Callable[..., Manifest]
@@ -148,3 +149,26 @@ def test_history_is_written_for_tensorboard(speech: Manifest, tmp_path: Path) ->
     train(small(updates=25), [speech], seed=1, folder=tmp_path / "a", tensorboard=tmp_path / "tb")
     (events,) = os.listdir(tmp_path / "tb")
     assert b"quantizer/code_perplexity" in (tmp_path / "tb" / events).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["gumbel", "kmeans", "none"])
+def test_no_updates_give_the_weights_that_a_training_starts_from(
+    speech: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    starts: list[dict[str, torch.Tensor]] = []
+    forward = VqasrWav2Vec.forward
+
+    def first_look(model: VqasrWav2Vec, source: torch.Tensor) -> Any:
+        if not starts:
+            starts.append({name: w.clone() for name, w in model.state_dict().items()})
+        return forward(model, source)
+
+    monkeypatch.setattr(VqasrWav2Vec, "forward", first_look)
+    train(small(type=kind, updates=2), [speech], seed=3, folder=tmp_path)
+    state = torch.get_rng_state()
+    untrained = train(small(type=kind, updates=0), [speech], seed=3, folder=tmp_path / "none")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert untrained.history == []
+    assert untrained.weights.keys() == starts[0].keys()
+    for name, weight in untrained.weights.items():
+        assert torch.equal(weight, starts[0][name]), name

@@ -1,0 +1,59 @@
+"""Units under the same Transformer without pretraining: isolates what the BERT adds.
+
+The weights start as those of the BERT did before stage 3 (`bert.embedding_init` included).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.recipe import BertSettings, Section
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stages.acoustic.encoders import UnitEncoder
+
+STAGES = frozenset({"quantizer", "discretize"})
+
+
+class Settings(Section):
+    """Nothing to set: the quantizer and bert sections say it all."""
+
+    name: Literal["units"] = "units"
+
+
+def open_split(
+    settings: Section, folders: Mapping[str, Path]
+) -> Callable[[str], NDArray[np.int64]]:
+    """Token ids (F,) of an utterance."""
+    from stages.units.corpus import UnitCorpus
+    from stages.units.vocabulary import Vocabulary
+
+    vocabulary, units = Vocabulary.load(folders["vocabulary"]), UnitCorpus(folders["units"])
+    return lambda utterance_id: vocabulary.tokens(units[utterance_id])
+
+
+def new_encoder(settings: Section, bert: BertSettings, folders: Mapping[str, Path]) -> UnitEncoder:
+    """A BERT that has seen nothing, drawn from the seed that torch was given last."""
+    import torch
+
+    from stages.acoustic.encoders import UnitEncoder
+    from stages.units.bert import bert_config, build
+    from stages.units.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary.load(folders["vocabulary"])
+    start = build(bert, vocabulary, torch.initial_seed()).bert.state_dict()
+    encoder = UnitEncoder({"bert": bert_config(bert, len(vocabulary))})
+    encoder.bert.load_state_dict(start)
+    return encoder
+
+
+def empty_encoder(config: Mapping[str, Any]) -> UnitEncoder:
+    """The encoder of a saved model, before its weights are loaded."""
+    from stages.acoustic.encoders import UnitEncoder
+
+    return UnitEncoder(dict(config))

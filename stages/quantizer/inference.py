@@ -1,0 +1,144 @@
+"""Speech to codes: what stage 2, the codebook report and recognition use.
+
+Shapes: B utterances, S samples, F frames, D features, G groups, V codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pipeline import cuts
+from pipeline.readers import in_groups
+from pipeline.training import chosen_precision
+from stages.quantizer.codebook import GumbelCodebook, KmeansCodebook
+from stages.quantizer.fast_encoder import FastEncoder
+
+if TYPE_CHECKING:
+    from stages.quantizer.model import QuantizerModel
+
+NEAR_TIE = 1e-5  # of the largest score of a frame: rounding decides between codes as close as this
+BATCH_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The codes of one utterance.
+
+    Attributes:
+        units_FG: index of each group's code, int64.
+        near_ties: frames in which rounding decided in some group, see NEAR_TIE.
+    """
+
+    units_FG: Tensor
+    near_ties: int
+
+
+class Inference:
+    """A quantizer made ready to give codes: weights in the form that is fastest to use.
+
+    Later changes of the model's weights do not show. With fp32 the codes are those of
+    `model.codes(model.features(...))`. With bf16 the encoder's products are in bf16; norms, the
+    codebook's projection and the decision stay in fp32. On a CPU utterances are computed one by
+    one, so that the same samples give bitwise the same scores whatever else is in the batch.
+    On a GPU they are packed, and only frames counted in `near_ties` may come out differently.
+
+    Args:
+        precision: fp32, bf16, or auto (bf16 where the processor multiplies in it).
+        batch_seconds: audio that a GPU computes at once; bounds memory, changes no result.
+
+    Raises:
+        ValueError: the model has no quantizer.
+    """
+
+    def __init__(
+        self, model: QuantizerModel, precision: str = "fp32", batch_seconds: float = BATCH_SECONDS
+    ) -> None:
+        if model.vector_quantizer is None:
+            raise ValueError("this model has no quantizer, and so no codes (type: none)")
+        self._model, self._book = model, model.vector_quantizer
+        self._device = model.device
+        self.precision = chosen_precision(precision, self._device.type)
+        rate_hz = model.config.sample_rate_hz
+        self._cut_above = round(cuts.LONGEST_SECONDS * rate_hz)
+        self._batch_samples = round(batch_seconds * rate_hz)
+        self._fast: FastEncoder | None = None
+        if not model.config.skip_connections_encoder:
+            dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+            relu = model.config.activation == "relu"
+            self._fast = FastEncoder(model.feature_extractor, model.config.layers, relu, dtype)
+
+    @torch.inference_mode()
+    def codes(self, utterances: Sequence[Tensor]) -> list[Codes]:
+        """The codes of utterances (S,) of any lengths.
+
+        Audio longer than `cuts.LONGEST_SECONDS` is cut by the rule of `pipeline.cuts` and each
+        piece is taken by itself; so frames that would see a cut are not there.
+        """
+        pieces = [(n, piece) for n, u in enumerate(utterances) for piece in self._pieces(u)]
+        found: list[list[Codes]] = [[] for _ in utterances]
+        # Packed utterances need no padding, so nothing is won by putting like lengths together.
+        batches = in_groups(
+            pieces,
+            size=lambda piece: len(piece[1]),
+            limit=self._batch_samples,
+            most=1 if self._device.type == "cpu" else len(pieces),
+        )
+        for batch in batches:
+            features = self.features([piece for _, piece in batch])
+            for (number, _), z_FD in zip(batch, features, strict=True):
+                found[number].append(self._decide(z_FD))
+        return [self._joined(parts) for parts in found]
+
+    @torch.inference_mode()
+    def features(self, utterances: Sequence[Tensor]) -> list[Tensor]:
+        """Features (F, D) in fp32 of utterances (S,), each with at least one frame, none cut."""
+        on_device = [samples_S.to(self._device) for samples_S in utterances]
+        if self._fast is not None:
+            return self._fast(on_device)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            found = [self._model.features(samples_S[None])[0] for samples_S in on_device]
+        return [z_DF.float().T for z_DF in found]
+
+    def _pieces(self, samples_S: Tensor) -> Iterator[Tensor]:
+        if len(samples_S) <= self._cut_above:
+            spans = [(0, len(samples_S))]
+        else:
+            rate_hz = self._model.config.sample_rate_hz
+            spans = cuts.pieces(samples_S.float().cpu().numpy(), self._cut_above, rate_hz)
+        for start, end in spans:
+            if self._model.frames(end - start):
+                yield samples_S[start:end]
+
+    def _decide(self, z_FD: Tensor) -> Codes:
+        scores_FGV = _scores(self._book, z_FD)
+        best_FG, units_FG = scores_FGV.max(-1)
+        allowed_FG = NEAR_TIE * scores_FGV.abs().amax(-1)
+        scores_FGV.scatter_(-1, units_FG[..., None], -torch.inf)
+        near_F = (best_FG - scores_FGV.amax(-1) <= allowed_FG).any(-1)
+        return Codes(units_FG, int(near_F.sum()))
+
+    def _joined(self, parts: Sequence[Codes]) -> Codes:
+        if not parts:
+            groups = self._model.config.groups
+            return Codes(torch.zeros(0, groups, dtype=torch.long, device=self._device), 0)
+        units_FG = torch.cat([part.units_FG for part in parts])
+        return Codes(units_FG, sum(part.near_ties for part in parts))
+
+
+def _scores(book: GumbelCodebook | KmeansCodebook, z_FD: Tensor) -> Tensor:
+    """What the codebook chooses by, the larger the better, (F, G, V); one utterance at a time.
+
+    k-means: 2 z.e - |e|^2, which orders codes as -|z - e|^2 does.
+    """
+    z_1DF = z_FD.T[None]
+    if isinstance(book, GumbelCodebook):
+        return book.logits(z_1DF)
+    table_GVd = book.codebook().float()
+    ze_GdF = book.projected(z_1DF)[0].float().unflatten(0, (book.groups, -1))
+    scores_GVF = 2 * torch.matmul(table_GVd, ze_GdF) - table_GVd.square().sum(-1)[..., None]
+    return scores_GVF.permute(2, 0, 1)

@@ -1,0 +1,59 @@
+"""Who makes which shard: several processes, on one machine or on several, share a split.
+
+They need nothing but a folder that all of them see and whose file system carries flock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.audio import SAMPLE_RATE_HZ
+from pipeline.manifest import Utterance
+from pipeline.readers import in_groups
+from stages.units.corpus import shard_path
+
+UTTERANCES_PER_SHARD = 200
+HOURS_PER_SHARD = 1.0
+LOOK_AGAIN_SECONDS = 0.2
+
+
+def plan(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
+    """The utterances of each shard: a function of the manifest alone."""
+    return in_groups(
+        utterances,
+        size=lambda u: u.samples,
+        limit=round(HOURS_PER_SHARD * 3600 * SAMPLE_RATE_HZ),
+        most=UTTERANCES_PER_SHARD,
+    )
+
+
+def to_make(folder: Path, locks: Path, count: int) -> Iterator[int]:
+    """Numbers of shards to make, each while its lock is held; ends when all `count` are there.
+
+    What another process holds is left to it and looked at again at the end: there it appears,
+    or it is free because that process died.
+    """
+    left = list(range(count))
+    while left:
+        held = []
+        for number in left:
+            if shard_path(folder, number).exists():
+                continue
+            lock = FileLock(locks / f"units-{number:05d}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                held.append(number)
+                continue
+            try:
+                if not shard_path(folder, number).exists():
+                    yield number
+            finally:
+                lock.release()
+        if held == left:
+            time.sleep(LOOK_AGAIN_SECONDS)
+        left = held

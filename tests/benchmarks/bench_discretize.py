@@ -1,0 +1,239 @@
+"""Speech to codes at the paper's size: ours against fairseq's published way, on the CPU.
+
+The published way (vq-wav2vec_featurize.py): one utterance at a time, the encoder with autograd on,
+then `forward_idx`. That script runs on GPUs only; here its two calls run on the CPU. Same weights,
+same audio.
+
+`python -m tests.benchmarks.bench_discretize profile` shows what takes the time;
+`... changed QUANTIZER AUDIO...` the share of codes that bf16 changes on a trained quantizer.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.quantizer.inference import Inference
+from stages.quantizer.model import PAPER_ENCODER, QuantizerConfig, QuantizerModel
+from tests.benchmarks.rows import Row, higher_is_better, machine, seconds_in_turn
+
+RATE_HZ = 16_000
+UTTERANCES = 12
+SPEECH = Path(__file__).parents[3] / "shared/speech/librispeech251"
+ROUNDS = 3
+
+
+def measure() -> Iterator[Row]:
+    """`discretize_fp32`, `discretize_bf16`, and k-means in fp32."""
+    utterances = speech()
+    seconds = sum(map(len, utterances)) / RATE_HZ
+    precisions = ["fp32", "bf16"] if bf16_is_fast() else ["fp32"]
+    yield from _rows("gumbel", precisions, utterances, seconds)
+    yield from _rows("kmeans", ["fp32"], utterances, seconds)
+
+
+def speech() -> list[Tensor]:
+    """Utterances of 3 to 20 s: real ones where they are at hand, else noise of such lengths."""
+    if SPEECH.is_dir():
+        from pipeline import audio
+
+        found = []
+        for path in sorted(p for p in SPEECH.rglob("*") if p.suffix in (".ogg", ".opus", ".flac")):
+            samples, rate_hz = audio.read(path)
+            if 3 * RATE_HZ <= len(samples) <= 20 * RATE_HZ and rate_hz == RATE_HZ:
+                found.append(torch.from_numpy(samples))
+        step = max(1, len(found) // UTTERANCES)
+        return found[::step][:UTTERANCES]
+    rng = torch.Generator().manual_seed(0)
+    lengths = torch.linspace(3, 20, UTTERANCES).mul(RATE_HZ).long().tolist()
+    return [0.1 * torch.randn(length, generator=rng) for length in lengths]
+
+
+def bf16_is_fast() -> bool:
+    from pipeline.training import chosen_precision
+
+    return chosen_precision("auto", "cpu") == "bf16"
+
+
+def _rows(
+    kind: str, precisions: Sequence[str], utterances: Sequence[Tensor], seconds: float
+) -> Iterator[Row]:
+    theirs, ours = models(kind)
+    ready = {p: Inference(ours, p) for p in precisions}
+    codes: dict[str, Tensor] = {}
+
+    def published() -> None:
+        codes["fairseq"] = torch.cat([_published(theirs, samples_S) for samples_S in utterances])
+
+    def fast(precision: str) -> Callable[[], None]:
+        def call() -> None:
+            found = ready[precision].codes(utterances)
+            codes[precision] = torch.cat([codes_.units_FG for codes_ in found])
+
+        return call
+
+    sides: dict[str, Callable[[], object]] = {p: fast(p) for p in precisions}
+    taken = seconds_in_turn(sides | {"fairseq": published}, ROUNDS)
+    gflop = gflop_per_second(ours)
+    for precision in precisions:
+        rate = matrix_rate(torch.float32 if precision == "fp32" else torch.bfloat16)
+        reached = gflop * seconds / taken[precision]
+        same = (codes[precision] == codes["fairseq"]).float().mean().item()
+        conditions = (
+            f"{kind}, {len(utterances)} utterances, {seconds:.0f} s of audio; "
+            f"{same:.3%} of codes equal to fairseq's fp32; {gflop:.2f} GFLOP per second of audio, "
+            f"{reached:.0f} GFLOP/s reached, {reached / rate:.0%} of the matrix rate {rate:.0f} "
+            f"(fairseq {gflop * seconds / taken['fairseq']:.0f}); {machine()}"
+        )
+        name = f"discretize_{precision}" + ("" if kind == "gumbel" else f"_{kind}")
+        unit = "seconds of audio per second"
+        yield higher_is_better(
+            name, seconds / taken[precision], seconds / taken["fairseq"], unit, conditions
+        )
+
+
+def models(kind: str) -> tuple[Any, QuantizerModel]:
+    """fairseq's class and ours with the same random weights."""
+    from stages.quantizer.fairseq.bridge import import_fairseq
+    from stages.quantizer.fairseq.model import VqasrWav2VecConfig
+
+    import_fairseq()
+    from fairseq.models.wav2vec.wav2vec import Wav2VecModel
+
+    torch.manual_seed(0)
+    cfg = VqasrWav2VecConfig(
+        conv_feature_layers=str(PAPER_ENCODER),
+        conv_aggregator_layers="[(512, 2, 1)]",
+        vq_type=kind,
+        vq_vars=320,
+        vq_groups=2,
+        vq_depth=2,
+        combine_groups=True,
+        activation="gelu",
+        vq_temp=(2.0, 0.5, 0.999995),
+    )
+    theirs = Wav2VecModel(cfg).eval()
+    config = QuantizerConfig(
+        aggregator_layers=[(512, 2, 1)],
+        quantizer_type=kind,
+        combine_groups=True,
+        projection_depth=2,
+    )
+    ours = QuantizerModel(config)
+    names = ours.state_dict()
+    weights = {name: value for name, value in theirs.state_dict().items() if name in names}
+    ours.load_state_dict(weights, strict=False)
+    return theirs, ours
+
+
+def _published(model: Any, samples_S: Tensor) -> Tensor:
+    x = model.feature_extractor(samples_S[None])
+    with torch.no_grad():
+        _, codes_BFG = model.vector_quantizer.forward_idx(x)
+    return codes_BFG[0]  # type: ignore[no-any-return]
+
+
+def gflop_per_second(model: QuantizerModel) -> float:
+    """Of matrix products, for one second of audio: encoder, projection and codebook."""
+    config, total, inputs, rate = model.config, 0.0, 1, float(RATE_HZ)
+    for channels, kernel, stride in config.layers:
+        rate /= stride
+        total += 2 * rate * channels * kernel * inputs
+        inputs = channels
+    dim, outputs = config.dim, config.groups * config.codes
+    if config.quantizer_type == "kmeans":
+        total += 2 * rate * dim * (dim // config.groups + config.codes)
+    else:
+        hidden = 2 * dim if config.projection_depth == 2 else 0
+        total += 2 * rate * (dim * hidden + (hidden or dim) * outputs)
+    return total / 1e9
+
+
+def matrix_rate(dtype: torch.dtype) -> float:
+    """GFLOP/s of a large product in this process, the best of several."""
+    rows, inner, columns = 4096, 2048, 2048
+    a, b = torch.randn(rows, inner).to(dtype), torch.randn(columns, inner).to(dtype).T
+    out, best = torch.empty(rows, columns, dtype=dtype), float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        torch.mm(a, b, out=out)
+        best = min(best, time.perf_counter() - start)
+    return 2e-9 * rows * inner * columns / best
+
+
+KINDS_OF_WORK = {
+    "matrix products": (
+        "mm",
+        "addmm",
+        "bmm",
+        "matmul",
+        "mkldnn_convolution",
+        "_slow_conv2d_forward",
+    ),
+    "activation": ("gelu", "gelu_", "relu_", "log1p_", "log"),
+    "norm": ("addcmul", "sum", "linalg_vector_norm", "native_group_norm", "square_", "pow_"),
+    "copies": ("copy_", "_to_copy", "clone", "contiguous"),
+    "codebook's choice": ("max", "amax", "scatter_", "abs", "mul", "argmax", "scatter"),
+}
+
+
+def profile() -> None:
+    """Share of the CPU time by kind of work, ours and fairseq's."""
+    utterances = speech()[:6]
+    theirs, ours = models("gumbel")
+
+    def published() -> None:
+        for samples_S in utterances:
+            _published(theirs, samples_S)
+
+    sides: dict[str, Callable[[], object]] = {"fairseq": published}
+    for precision in ("fp32", "bf16"):
+        ready = Inference(ours, precision)
+        sides[precision] = lambda ready=ready: ready.codes(utterances)
+    for name, side in sides.items():
+        side()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            side()
+        times = {e.key.removeprefix("aten::"): e.self_cpu_time_total for e in seen.key_averages()}
+        total = sum(times.values())
+        shares = {k: sum(times.get(op, 0) for op in ops) for k, ops in KINDS_OF_WORK.items()}
+        shares["other"] = total - sum(shares.values())
+        print(name, ", ".join(f"{kind} {part / total:.1%}" for kind, part in shares.items()))
+
+
+def changed(quantizer: Path, audio_files: Sequence[Path]) -> None:
+    """The share of codes and of frames that bf16 changes, on a trained quantizer's own speech."""
+    from pipeline import audio
+
+    model = QuantizerModel.from_pretrained(quantizer)
+    utterances = []
+    for path in audio_files:
+        samples, rate_hz = audio.read(path)
+        utterances.append(torch.from_numpy(audio.resample(samples, rate_hz)))
+    found = {p: Inference(model, p).codes(utterances) for p in ("fp32", "bf16")}
+    exact, rounded = (torch.cat([c.units_FG for c in found[p]]) for p in ("fp32", "bf16"))
+    modules = torch.cat([model.codes(model.features(u[None]))[0] for u in utterances])
+    print(
+        f"{len(utterances)} utterances, {len(exact)} frames: bf16 changes "
+        f"{(exact != rounded).float().mean():.3%} of codes, "
+        f"{(exact != rounded).any(1).float().mean():.3%} of frames; fp32 changes "
+        f"{int((exact != modules).sum())} codes of the modules; near ties in fp32: "
+        f"{sum(c.near_ties for c in found['fp32'])} frames"
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["profile"]:
+        profile()
+    elif sys.argv[1:2] == ["changed"]:
+        with torch.no_grad():
+            changed(Path(sys.argv[2]), [Path(p) for p in sys.argv[3:]])
+    else:
+        for row in measure():
+            print(row)
