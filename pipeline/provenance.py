@@ -18,7 +18,7 @@ TOLD_VERSIONS = (
 )
 # Files of `pipeline` that decide no result, but for what the signature or an error tells.
 CARRIES_WORK = set(
-    "checkpoints cli console cores errors folders freshness interrupt plugins prune recipe "
+    "checkpoints cli console cores errors folders freshness interrupt locks plugins prune recipe "
     "recipe_file runner section stage store quantizer_settings provenance".split()
 )
 

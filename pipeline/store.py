@@ -174,6 +174,7 @@ class Store:
         if stamp is None or stamp.inputs != inputs or hash_outputs(folder) != stamp.outputs:
             return None
         self._publish(step)
+        self.tell_audio_root(step)  # the corpus may have moved since
         return stamp
 
     def _publish(self, step: Step) -> None:

@@ -325,3 +325,15 @@ def test_stamps_are_plain_json(tmp_path: Path) -> None:
     told = json.loads((store.path(STEP) / STAMP).read_text("utf-8"))
     assert stamp is not None
     assert told["outputs"] == dict(stamp.outputs)
+
+
+def test_what_is_adopted_learns_where_the_audio_is_now(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for name in ("before", "after"):
+        step = replace(STEP, audio_root=tmp_path / name, audio_files={"a": f"{name}.wav"})
+        if name == "before":
+            make(store, step)
+            store.path(step).rename(store.partial(step))
+    assert store.adopt(step, {}) is not None
+    expected = audio_place(tmp_path / "after", {"a": "after.wav"})
+    assert (store.path(step) / "audio_root.txt").read_text() == expected
