@@ -1,10 +1,6 @@
 """The encoder's forward pass on packed utterances, without autograd: the modules' result, cheaper.
 
-- Frames are rows and channels are contiguous, so a convolution of kernel k and stride s is
-  ceil(k / s) matrix products on the rows as they lie, without im2col: taps j*s to j*s + s of
-  all frames are the matrix (frames, s * channels) that starts j*s rows further down.
-- Where the kernel is two strides (all layers of the paper with a stride), pairs of neighbouring
-  frames take three products in place of four.
+- Frames are rows, and convolutions are matrix products: stages/quantizer/row_convolution.py.
 - The first layer's norm needs no first layer: sums over its output follow from the sums of
   x and of x xT over the windows x of samples (10 x 10 numbers). So the norm is folded into the
   weights, and that output, two thirds of all activations, is made in pieces that fit the cache.
@@ -16,120 +12,19 @@ Shapes: R rows (frames of all utterances), K taps x channels, C channels, B utte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, cast
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.quantizer import geometry
 from stages.quantizer.encoder import Encoder
 from stages.quantizer.packing import Packed, Spans
+from stages.quantizer.row_convolution import NormedConvolution, Workspace
 
-ROWS_PER_THREAD = 256  # made at once on a CPU: inputs and outputs of a product fit the L2 cache
+ROWS_PER_THREAD = 510  # made at once on a CPU: inputs and outputs of a product fit the L2 cache
 ROWS_ON_GPU = 1 << 16
-
-
-@dataclass
-class _Workspace:
-    """Memory that is used again, since new pages cost more than the work on them."""
-
-    device: torch.device
-    held: dict[str, Tensor] = field(default_factory=dict)
-
-    def rows(self, name: str, rows: int, channels: int, dtype: torch.dtype) -> Tensor:
-        there = self.held.get(name)
-        if there is None or there.numel() < rows * channels or there.dtype != dtype:
-            self.held[name] = torch.empty(rows * channels, dtype=dtype, device=self.device)
-        return self.held[name][: rows * channels].view(rows, channels)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One convolution with its norm; `weight_KC` is ready for products with rows.
-
-    Attributes:
-        pair_weight_KC: sum of the kernel's halves, where frames are made by pairs.
-    """
-
-    kernel: int
-    stride: int
-    weight_KC: Tensor
-    pair_weight_KC: Tensor | None
-    scale_C: Tensor
-    shift_C: Tensor
-    eps: float
-
-    @classmethod
-    def of(cls, module: nn.Module, dtype: torch.dtype) -> _Layer:
-        convolution, _, norm, _ = cast(nn.Sequential, module)
-        assert isinstance(convolution, nn.Conv1d) and isinstance(norm, nn.GroupNorm)
-        weight_CIk = convolution.weight.detach()
-        channels = len(weight_CIk)
-        ones_C = weight_CIk.new_ones(channels, dtype=torch.float32)
-        # Held as (C, K) and passed on transposed: bf16 products are 5 % faster so.
-        weight_CK = weight_CIk.transpose(1, 2).reshape(channels, -1)
-        kernel, stride = convolution.kernel_size[0], convolution.stride[0]
-        pair_weight_KC = None
-        # On a GPU the matrix units are so fast that the sums would cost more than they save.
-        if kernel == 2 * stride and weight_CIk.device.type == "cpu":
-            pair_weight_KC = torch.add(*weight_CK.float().chunk(2, 1)).to(dtype).T
-        return cls(
-            kernel,
-            stride,
-            weight_CK.to(dtype).contiguous().T,
-            pair_weight_KC,
-            ones_C if norm.weight is None else norm.weight.detach().float(),
-            torch.zeros_like(ones_C) if norm.bias is None else norm.bias.detach().float(),
-            norm.eps,
-        )
-
-    def affine(self, mean_B: Tensor, square_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Factor and summand, (B, C) each, that normalise what has this mean and mean square."""
-        variance_B = (square_B - mean_B.square()).clamp_min(0)
-        factor_BC = (variance_B + self.eps).rsqrt()[:, None] * self.scale_C
-        return factor_BC.float(), (self.shift_C - mean_B[:, None] * factor_BC).float()
-
-    def convolve(self, x_RC: Tensor, out_RC: Tensor, memory: _Workspace) -> None:
-        """Rows in, rows out."""
-        if self.pair_weight_KC is not None and not len(out_RC) % 2:
-            self._convolve_pairs(x_RC, out_RC, memory)
-            return
-        channels = x_RC.size(1)
-        # In bf16 all taps at once, so that there is one rounding; the rows are copied for it.
-        step = self.stride if x_RC.dtype == torch.float32 else self.kernel
-        for tap in range(0, self.kernel, step):
-            taps = min(step, self.kernel - tap)
-            x_RK = _windows(x_RC, len(out_RC), tap, taps, self.stride)
-            weight_KC = self.weight_KC[tap * channels : (tap + taps) * channels]
-            if tap:
-                out_RC.addmm_(x_RK, weight_KC)
-            else:
-                torch.mm(x_RK, weight_KC, out=out_RC)
-
-    def _convolve_pairs(self, x_RC: Tensor, out_RC: Tensor, memory: _Workspace) -> None:
-        """Three products where four would do: Winograd's F(2, 2) on kernels of two strides.
-
-        With a, b, c the strides that two neighbouring frames see, ab and bc, and g, h the halves
-        of the kernel: ag + bh = b(g + h) + (a - b)g, and bg + ch = b(g + h) + (c - b)h.
-        """
-        assert self.pair_weight_KC is not None
-        pairs, inner = len(out_RC) // 2, self.stride * x_RC.size(1)
-        a, b, c = (
-            _windows(x_RC, pairs, n * self.stride, self.stride, 2 * self.stride) for n in range(3)
-        )
-        common = memory.rows("common", pairs, out_RC.size(1), x_RC.dtype)
-        torch.mm(b, self.pair_weight_KC, out=common)
-        apart = memory.rows("apart", pairs, inner, x_RC.dtype)
-        torch.addmm(common, torch.sub(a, b, out=apart), self.weight_KC[:inner], out=out_RC[0::2])
-        torch.addmm(common, torch.sub(c, b, out=apart), self.weight_KC[inner:], out=out_RC[1::2])
-
-
-def _windows(x_RC: Tensor, count: int, first: int, taps: int, stride: int) -> Tensor:
-    """Row n is rows n * stride + first and the `taps` - 1 after it, side by side; no copy."""
-    channels = x_RC.size(1)
-    start = x_RC.storage_offset() + first * channels
-    return x_RC.as_strided((count, taps * channels), (stride * channels, 1), start)
 
 
 class _Rows(Protocol):
@@ -145,7 +40,9 @@ class _Rows(Protocol):
 class _FirstRows:
     """The first layer: one product with the windows of samples, its norm inside the weights."""
 
-    def __init__(self, layer: _Layer, packed: Packed, spans: Spans, memory: _Workspace) -> None:
+    def __init__(
+        self, layer: NormedConvolution, packed: Packed, spans: Spans, memory: Workspace
+    ) -> None:
         self.spans, self._memory = spans, memory
         self._windows_RK = packed.samples_N.unfold(0, layer.kernel, layer.stride)
         weight_KC = layer.weight_KC.double()
@@ -176,7 +73,12 @@ class _LaterRows:
     """
 
     def __init__(
-        self, layer: _Layer, before: _Activated, spans: Spans, memory: _Workspace, place: str
+        self,
+        layer: NormedConvolution,
+        before: _Activated,
+        spans: Spans,
+        memory: Workspace,
+        place: str,
     ) -> None:
         self.spans, self._memory, self._place = spans, memory, place
         dtype, channels = layer.weight_KC.dtype, layer.weight_KC.size(1)
@@ -213,7 +115,7 @@ class _Activated:
     rows: _Rows
     relu: bool
     dtype: torch.dtype
-    memory: _Workspace
+    memory: Workspace
 
     def __call__(self, first: int, last: int) -> Tensor:
         activate = torch.ops.aten.relu_ if self.relu else torch.ops.aten.gelu_
@@ -237,10 +139,10 @@ class FastEncoder:
         self._layers, self._relu, self._dtype = list(layers), relu, dtype
         first, *later = encoder.conv_layers
         # A window has some ten samples: rounding them would cost digits and win no time.
-        self._first = _Layer.of(first, torch.float32)
-        self._later = [_Layer.of(module, dtype) for module in later]
+        self._first = NormedConvolution.of(first, torch.float32)
+        self._later = [NormedConvolution.of(module, dtype) for module in later]
         self._log_compression = encoder.log_compression
-        self._memory = _Workspace(self._first.weight_KC.device)
+        self._memory = Workspace(self._first.weight_KC.device)
 
     @torch.inference_mode()
     def __call__(self, utterances: Sequence[Tensor]) -> list[Tensor]:
