@@ -90,13 +90,8 @@ def _whitening(hidden_ND: Tensor) -> Tensor:
     values_D, vectors_DD = torch.linalg.eigh(torch.cov(hidden_ND.T).double())
     floor = WHITENED_FROM * float(values_D.mean()) + 1e-12
     scale_D = (values_D.clamp_min(0) + floor).rsqrt()
-<<<<<<< HEAD
-    whitening_DD: Tensor = vectors_DD * scale_D @ vectors_DD.T
-    return whitening_DD.float()
-=======
     root_DD: Tensor = vectors_DD * scale_D @ vectors_DD.T
     return root_DD.float()
->>>>>>> doctor
 
 
 def _redraw_vectors(
