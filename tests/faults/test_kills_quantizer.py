@@ -28,7 +28,9 @@ def assert_same(whole: Trial, other: Trial) -> None:
     assert set(whole.hashes()) == {
         "config.json",
         "model.safetensors",
+        "predictor.safetensors",
         "codebook.json",
+        "codebook.png",
         "history.jsonl",
     }
     assert whole.hashes() == other.hashes()

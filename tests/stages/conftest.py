@@ -58,6 +58,8 @@ def make_wav2vec() -> Callable[..., Any]:
         with torch.no_grad():  # norms and biases of a trained model are not 1 and 0
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
+            if cfg.vq_type == "kmeans":  # nor do its codes all lie at 0, far from the features
+                model.vector_quantizer.embedding.normal_()
         told = {name: str(v) if name == "vq_temp" else v for name, v in vars(cfg).items()}
         save(path, told | {"arch": "wav2vec"}, model.state_dict(), form)
         return model
