@@ -23,7 +23,7 @@ from stages.quantizer.model import PAPER_ENCODER, QuantizerConfig, QuantizerMode
 from tests.benchmarks.rows import Row, higher_is_better, machine, seconds_in_turn
 
 RATE_HZ = 16_000
-UTTERANCES = 12
+UTTERANCES = 10
 SPEECH = Path(__file__).parents[3] / "shared/speech/librispeech251"
 ROUNDS = 3
 
