@@ -64,7 +64,7 @@ class DiscretizeSettings(Section):
         f"fast and changes about 1 % of them. {PRECISION}",
     )
     batch_seconds: float = Field(
-        60.0, ge=1, description="audio in memory at once, seconds", json_schema_extra=NO_RESULT
+        300.0, ge=1, description="audio in memory at once, seconds", json_schema_extra=NO_RESULT
     )
     readers: int = Field(
         2, ge=1, description="threads that read audio ahead", json_schema_extra=NO_RESULT

@@ -12,6 +12,7 @@ Shapes: R rows (frames of all utterances), K taps x channels, C channels, B utte
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +24,7 @@ from stages.quantizer.encoder import Encoder
 from stages.quantizer.packing import Packed, Spans
 from stages.quantizer.row_convolution import NormedConvolution, Workspace
 
-ROWS_PER_THREAD = 510  # made at once on a CPU: inputs and outputs of a product fit the L2 cache
+ROWS_ON_CPU = 510  # made at once; a multiple of three
 ROWS_ON_GPU = 1 << 16
 
 
@@ -70,6 +71,7 @@ class _LaterRows:
     Args:
         before: activated rows of the layer before, first to last, in the products' type.
         place: names its memory; layers that are needed at the same time have different ones.
+        pool: threads to make pieces in; None: this one.
     """
 
     def __init__(
@@ -79,32 +81,40 @@ class _LaterRows:
         spans: Spans,
         memory: Workspace,
         place: str,
+        pool: Executor | None,
     ) -> None:
         self.spans, self._memory, self._place = spans, memory, place
+        self._layer, self._before = layer, before
         dtype, channels = layer.weight_KC.dtype, layer.weight_KC.size(1)
         self._raw_RC = memory.rows(f"{place} raw", spans.rows, channels, dtype)
-        sums_R, squares_R = memory.rows("sums", 2, spans.rows, torch.float32)
-        step = _rows_at_once(self._raw_RC.device)
-        for first in range(0, spans.rows, step):
-            last = min(first + step, spans.rows)
-            x_RC = before(first * layer.stride, (last - 1) * layer.stride + layer.kernel)
-            made_RC = self._raw_RC[first:last]
-            layer.convolve(x_RC, made_RC, memory)
-            torch.sum(made_RC, 1, dtype=torch.float32, out=sums_R[first:last])
-            torch.linalg.vector_norm(
-                made_RC, dim=1, dtype=torch.float32, out=squares_R[first:last]
-            ).square_()
-        values_B = torch.tensor(spans.counts, device=sums_R.device) * channels
+        self._sums_R, self._squares_R = memory.rows("sums", 2, spans.rows, torch.float32)
+        self._step = ROWS_ON_GPU if self._raw_RC.is_cuda else ROWS_ON_CPU
+        for _ in (pool.map if pool else map)(self._make, range(0, spans.rows, self._step)):
+            pass  # an error comes out where its result is asked for
+        values_B = torch.tensor(spans.counts, device=self._raw_RC.device) * channels
         self._factor_BC, self._shift_BC = layer.affine(
-            spans.sums(sums_R) / values_B, spans.sums(squares_R) / values_B
+            spans.sums(self._sums_R) / values_B, spans.sums(self._squares_R) / values_B
         )
+
+    @torch.inference_mode()
+    def _make(self, first: int) -> None:
+        """Convolve the piece from row `first` on, and sum over the channels of its rows."""
+        stride, kernel = self._layer.stride, self._layer.kernel
+        made_RC = self._raw_RC[first : first + self._step]
+        last = first + len(made_RC)
+        x_RC = self._before(first * stride, (last - 1) * stride + kernel)
+        self._layer.convolve(x_RC, made_RC, self._memory)
+        exact_RC = self._memory.in_fp32(made_RC)
+        torch.sum(exact_RC, 1, out=self._sums_R[first:last])
+        torch.linalg.vector_norm(exact_RC, dim=1, out=self._squares_R[first:last]).square_()
 
     def between(self, first: int, last: int) -> Tensor:
         channels = self._shift_BC.size(1)
         made_RC = self._memory.rows(self._place, last - first, channels, torch.float32)
         for index, there, here in self.spans.within(first, last):
             shift_C, factor_C = self._shift_BC[index], self._factor_BC[index]
-            torch.addcmul(shift_C, self._raw_RC[there].float(), factor_C, out=made_RC[here])
+            raw_RC = self._memory.in_fp32(self._raw_RC[there])
+            torch.addcmul(shift_C, raw_RC, factor_C, out=made_RC[here])
         return made_RC
 
 
@@ -127,7 +137,7 @@ class _Activated:
 
 
 class FastEncoder:
-    """The encoder's forward pass over packed utterances. One thread of Python at a time.
+    """The encoder's forward pass over packed utterances.
 
     Args:
         dtype: of the products; norms, activations and the result are fp32 whatever it is.
@@ -145,20 +155,20 @@ class FastEncoder:
         self._memory = Workspace(self._first.weight_KC.device)
 
     @torch.inference_mode()
-    def __call__(self, utterances: Sequence[Tensor]) -> list[Tensor]:
-        """Features (F, D) in fp32 of utterances (S,), each with at least one frame."""
+    def __call__(self, utterances: Sequence[Tensor], pool: Executor | None = None) -> list[Tensor]:
+        """Features (F, D) in fp32 of utterances (S,), each with at least one frame.
+
+        Args:
+            pool: threads that share the work; None: this one does it.
+        """
         packed = Packed.of(utterances, geometry.hop(self._layers))
         memory, spans = self._memory, packed.at(self._layers[:1])
         rows: _Rows = _FirstRows(self._first, packed, spans, memory)
         for count, layer in enumerate(self._later, start=2):
             spans = packed.at(self._layers[:count])
             before = _Activated(rows, self._relu, self._dtype, memory)
-            rows = _LaterRows(layer, before, spans, memory, f"layer {count % 2}")
+            rows = _LaterRows(layer, before, spans, memory, f"layer {count % 2}", pool)
         z_RD = _Activated(rows, self._relu, torch.float32, memory)(0, spans.rows).clone()
         if self._log_compression:
             z_RD.abs_().log1p_()
         return [z_RD[s : s + n] for s, n in zip(spans.starts, spans.counts, strict=True)]
-
-
-def _rows_at_once(device: torch.device) -> int:
-    return ROWS_ON_GPU if device.type == "cuda" else ROWS_PER_THREAD * torch.get_num_threads()

@@ -6,6 +6,8 @@ Shapes: B utterances, S samples, F frames, D features, G groups, V codes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from stages.quantizer.model import QuantizerModel
 
 NEAR_TIE = 1e-5  # of the largest score of a frame: rounding decides between codes as close as this
-BATCH_SECONDS = 60.0
+BATCH_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,12 @@ class Inference:
 
     Later changes of the model's weights do not show. With fp32 the codes are those of
     `model.codes(model.features(...))`. With bf16 the encoder's products are in bf16; norms, the
-    codebook's projection and the decision stay in fp32. On a CPU utterances are computed one by
-    one, so that the same samples give bitwise the same scores whatever else is in the batch.
-    On a GPU they are packed, and only frames counted in `near_ties` may come out differently.
+    codebook's projection and the decision stay in fp32.
+
+    On a CPU each product runs on one core, and torch's threads work on utterances, or on pieces
+    of the only one: on one product they would wait for each other after each of many small
+    steps. So neither the batch nor the number of threads changes a single bit. On a GPU
+    utterances are packed: frames counted in `near_ties` may come out differently than alone.
 
     Args:
         precision: fp32, bf16, or auto (bf16 where the processor multiplies in it).
@@ -81,25 +86,38 @@ class Inference:
         """
         pieces = [(n, piece) for n, u in enumerate(utterances) for piece in self._pieces(u)]
         found: list[list[Codes]] = [[] for _ in utterances]
-        # Packed utterances need no padding, so nothing is won by putting like lengths together.
-        batches = in_groups(
-            pieces,
-            size=lambda piece: len(piece[1]),
-            limit=self._batch_samples,
-            most=1 if self._device.type == "cpu" else len(pieces),
-        )
-        for batch in batches:
-            features = self.features([piece for _, piece in batch])
-            for (number, _), z_FD in zip(batch, features, strict=True):
-                found[number].append(self._decide(z_FD))
+        of_pieces = self._on_cores if self._device.type == "cpu" else self._packed
+        for (number, _), codes in zip(pieces, of_pieces([p for _, p in pieces]), strict=True):
+            found[number].append(codes)
         return [self._joined(parts) for parts in found]
 
+    def features(self, samples_S: Tensor) -> Tensor:
+        """Features (F, D) in fp32 of an utterance of at least one frame, not cut."""
+        with one_core_each() as pool:
+            return self._features([samples_S], pool)[0]
+
+    def _on_cores(self, pieces: Sequence[Tensor]) -> list[Codes]:
+        with one_core_each() as pool:
+            if pool is None or len(pieces) < 2:
+                return [self._alone(piece, pool) for piece in pieces]
+            longest_first = sorted(range(len(pieces)), key=lambda n: -len(pieces[n]))
+            done = pool.map(self._alone, [pieces[n] for n in longest_first])
+            by_number = dict(zip(longest_first, done, strict=True))
+        return [by_number[n] for n in range(len(pieces))]
+
     @torch.inference_mode()
-    def features(self, utterances: Sequence[Tensor]) -> list[Tensor]:
-        """Features (F, D) in fp32 of utterances (S,), each with at least one frame, none cut."""
+    def _alone(self, samples_S: Tensor, pool: Executor | None = None) -> Codes:
+        return self._decide(self._features([samples_S], pool)[0])
+
+    def _packed(self, pieces: Sequence[Tensor]) -> list[Codes]:
+        batches = in_groups(pieces, size=len, limit=self._batch_samples, most=len(pieces))
+        return [self._decide(z_FD) for batch in batches for z_FD in self._features(batch, None)]
+
+    @torch.inference_mode()
+    def _features(self, utterances: Sequence[Tensor], pool: Executor | None) -> list[Tensor]:
         on_device = [samples_S.to(self._device) for samples_S in utterances]
         if self._fast is not None:
-            return self._fast(on_device)
+            return self._fast(on_device, pool)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             found = [self._model.features(samples_S[None])[0] for samples_S in on_device]
         return [z_DF.float().T for z_DF in found]
@@ -128,6 +146,25 @@ class Inference:
             return Codes(torch.zeros(0, groups, dtype=torch.long, device=self._device), 0)
         units_FG = torch.cat([part.units_FG for part in parts])
         return Codes(units_FG, sum(part.near_ties for part in parts))
+
+
+@contextmanager
+def one_core_each() -> Iterator[Executor | None]:
+    """While it lasts torch uses one core per thread, and there are as many threads as it had.
+
+    None where it had but one.
+    """
+    before = torch.get_num_threads()
+    if before == 1:
+        yield None
+        return
+    pool = ThreadPoolExecutor(before, "core", initializer=torch.set_num_threads, initargs=(1,))
+    torch.set_num_threads(1)
+    try:
+        with pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
 
 
 def _scores(book: GumbelCodebook | KmeansCodebook, z_FD: Tensor) -> Tensor:

@@ -257,6 +257,10 @@ class QuantizerModel(PreTrainedModel):
             self._made_for, self._made = state, Inference(self)
         return self._made
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes over: all but what is made from the weights anyway."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_made", "_made_for")}
+
     def vectors(self, codes_xG: Tensor) -> Tensor:
         """The codebook's vectors of code indices (..., G), groups side by side: (..., D)."""
         return code_vectors(self._codebook().codebook(), codes_xG)

@@ -9,25 +9,37 @@ Shapes: R rows (frames), K taps x channels, C channels, B utterances.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import threading
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 
-@dataclass
-class Workspace:
-    """Memory that is used again, since new pages cost more than the work on them."""
+class Workspace(threading.local):
+    """Memory that is used again, since new pages cost more than the work on them.
 
-    device: torch.device
-    held: dict[str, Tensor] = field(default_factory=dict)
+    Every thread that uses it has its own.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._held: dict[str, Tensor] = {}
 
     def rows(self, name: str, rows: int, channels: int, dtype: torch.dtype) -> Tensor:
-        there = self.held.get(name)
+        """The memory called `name`, with whatever it holds from its last use."""
+        there = self._held.get(name)
         if there is None or there.numel() < rows * channels or there.dtype != dtype:
-            self.held[name] = torch.empty(rows * channels, dtype=dtype, device=self.device)
-        return self.held[name][: rows * channels].view(rows, channels)
+            self._held[name] = torch.empty(rows * channels, dtype=dtype, device=self._device)
+        return self._held[name][: rows * channels].view(rows, channels)
+
+    def in_fp32(self, x_RC: Tensor) -> Tensor:
+        """`x_RC`, or a copy where it is of another type."""
+        if x_RC.dtype == torch.float32:
+            return x_RC
+        rows, channels = x_RC.shape
+        return self.rows("in fp32", rows, channels, torch.float32).copy_(x_RC)
 
 
 @dataclass(frozen=True)

@@ -463,9 +463,8 @@ def work(ctx):
 
 exp = Path(sys.argv[1])
 step = Step("discretize", 2, "", 1, {}, {}, work, shared=True)
-forced = "--force" in sys.argv
-run = Run([step], Store(exp / "store"), exp / "tiny", None, 7, forced, "cpu", "again")
-run.carry_out()
+force = "--force" in sys.argv
+Run([step], Store(exp / "store"), exp / "tiny", None, 7, force, "cpu", "again").carry_out()
 """
 SHARED_STEP = Step("discretize", 2, "", 1, {}, {}, nothing, shared=True)
 

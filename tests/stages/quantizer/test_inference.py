@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import cuts
+from stages.quantizer import fast_encoder
 from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.model import VqasrWav2VecConfig
 from stages.quantizer.fast_encoder import FastEncoder
@@ -72,9 +74,9 @@ def test_features_are_those_of_the_modules(variant: str) -> None:
     quantizer = model(**VARIANTS[variant])
     ours = Inference(quantizer)
     utterances = speech([4000, 1500, 2603])
-    for made, samples_S in zip(ours.features(utterances), utterances, strict=True):
+    for samples_S in utterances:
         expected = by_modules(quantizer, samples_S)
-        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours.features(samples_S), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["gumbel", "kmeans"])
@@ -97,12 +99,11 @@ def test_features_and_codes_are_those_of_fairseq(kind: str) -> None:
     quantizer.load_state_dict(weights, strict=False)
     utterances = speech([4000, 1500, 2603])
     ours = Inference(quantizer)
-    found = zip(ours.features(utterances), quantizer.units_batch(utterances), strict=True)
-    for samples_S, (z_FD, units_FG) in zip(utterances, found, strict=True):
+    for samples_S, units_FG in zip(utterances, quantizer.units_batch(utterances), strict=True):
         with torch.no_grad():
             z_BDF = theirs.feature_extractor(samples_S[None])
             _, codes_BFG = theirs.vector_quantizer.forward_idx(z_BDF)
-        torch.testing.assert_close(z_FD, z_BDF[0].T, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours.features(samples_S), z_BDF[0].T, rtol=1e-5, atol=1e-5)
         assert torch.equal(units_FG, codes_BFG[0])
 
 
@@ -147,6 +148,31 @@ def test_packed_utterances_know_nothing_of_each_other(lengths: list[int]) -> Non
         torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_number_of_threads_changes_no_bit(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_encoder, "ROWS_ON_CPU", 30)  # many pieces
+    quantizer = model(encoder_layers=[(64, 10, 5), (64, 8, 4), (64, 4, 2)])
+    ready, utterances = Inference(quantizer, precision), speech([9000, 20_011, 300, 12_345])
+    features, codes = [], []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        features.append([ready.features(samples_S) for samples_S in utterances])
+        codes.append([found.units_FG for found in ready.codes(utterances)])
+        codes.append([ready.codes([samples_S])[0].units_FG for samples_S in utterances])
+        assert torch.get_num_threads() == threads
+    for found in (features, codes):
+        for other in found[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_a_copy_of_a_model_that_gave_codes_gives_the_same() -> None:
+    quantizer, (samples_S,) = model(), speech([4000])
+    units_FG = quantizer.units(samples_S)
+    assert torch.equal(copy.deepcopy(quantizer).units(samples_S), units_FG)
+
+
 def test_long_audio_is_made_in_pieces_that_end_at_the_cuts(monkeypatch: Any) -> None:
     monkeypatch.setattr(cuts, "LONGEST_SECONDS", 0.5)
     quantizer = model()
@@ -184,4 +210,4 @@ def test_bf16_changes_few_codes_of_clear_speech() -> None:
     exact, rounded = (Inference(quantizer, p).codes(utterances) for p in ("fp32", "bf16"))
     same = [(a.units_FG == b.units_FG).float().mean() for a, b in zip(exact, rounded, strict=True)]
     assert min(same) > 0.9
-    assert Inference(quantizer, "bf16").features(utterances)[0].dtype == torch.float32
+    assert Inference(quantizer, "bf16").features(utterances[0]).dtype == torch.float32
