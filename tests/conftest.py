@@ -81,6 +81,7 @@ def values(corpus: Path) -> dict[str, Any]:
         },
         "budgets": ["2s", "all"],
         "quantizer": {
+            "type": "gumbel",
             "encoder_layers": [[8, 10, 5], [8, 8, 4], [8, 4, 4], [8, 4, 2]],
             "aggregator_layers": [[8, 2, 1], [8, 3, 1]],
             "codes": 4,

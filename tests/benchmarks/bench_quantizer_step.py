@@ -58,6 +58,7 @@ def make_step(side: str) -> Callable[[], object]:
     from fairseq.trainer import Trainer
 
     settings = QuantizerSettings(
+        type="gumbel",
         encoder_layers=PAPER_ENCODER,
         aggregator_layers=PAPER_AGGREGATOR,
         codes=320,

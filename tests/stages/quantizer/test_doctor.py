@@ -36,9 +36,8 @@ class Model(torch.nn.Module):
 
 
 def doctor(on_collapse: str, said: list[str], **changed: Any) -> Doctor:
-    settings = QuantizerSettings(
-        codes=16, on_collapse=on_collapse, diversity_weight=0.25, **changed
-    )
+    given: dict[str, Any] = {"type": "gumbel", "codes": 16, "diversity_weight": 0.25}
+    settings = QuantizerSettings(on_collapse=on_collapse, **given | changed)
     return Doctor(settings, 1, said.append)
 
 

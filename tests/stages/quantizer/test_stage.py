@@ -23,6 +23,7 @@ from stages.quantizer.model import QuantizerModel
 
 MakeSpeech = Callable[..., Manifest]
 SMALL: dict[str, Any] = {
+    "type": "gumbel",
     "encoder_layers": [(8, 10, 5), (8, 8, 4), (8, 4, 2)],
     "aggregator_layers": [(8, 2, 1), (8, 3, 1)],
     "codes": 4,

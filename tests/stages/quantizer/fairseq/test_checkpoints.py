@@ -23,6 +23,7 @@ BATCHES = 4  # in an epoch of `speech`
 
 def settings(every: int = 2) -> QuantizerSettings:
     return QuantizerSettings(
+        type="gumbel",
         encoder_layers=[(8, 10, 5), (8, 8, 4), (8, 4, 2)],
         aggregator_layers=[(8, 2, 1), (8, 3, 1)],
         codes=4,

@@ -20,6 +20,7 @@ from stages.quantizer.history import by_group
 
 MakeSpeech = Callable[..., Manifest]
 SMALL: dict[str, Any] = {
+    "type": "gumbel",
     "encoder_layers": [(16, 10, 5), (16, 8, 4), (16, 4, 4)],
     "aggregator_layers": [(16, 2, 1), (16, 3, 1)],
     "codes": 16,
