@@ -44,8 +44,8 @@ class Codes:
 def full_fp32() -> Iterator[None]:
     """While it lasts fp32 products keep all their digits, in this whole process.
 
-    On GPUs cuDNN's convolutions otherwise round to TF32 unless told not to; `medium` matrix
-    products would round to bf16 on CPUs too.
+    By default cuDNN's convolutions round to TF32 on GPUs; a process that allows it also has its
+    matrix products rounded, `medium` to bf16, on CPUs too.
     """
     cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
