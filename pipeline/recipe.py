@@ -61,7 +61,7 @@ class DiscretizeSettings(Section):
     precision: Precision = Field(
         "fp32",
         description="fp32: the same codes on every machine, but for ties; bf16 is about twice as "
-        f"fast and changes about 1 % of them. {PRECISION}",
+        f"fast and changes about 1 % of them. {PRECISION}. Processes that share a split must agree",
     )
     batch_seconds: float = Field(
         300.0, ge=1, description="audio in memory at once, seconds", json_schema_extra=NO_RESULT

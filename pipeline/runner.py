@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -256,8 +257,7 @@ class Run:
         if link.is_symlink() and os.readlink(link) == target:
             return
         self.links.mkdir(parents=True, exist_ok=True)
-        beside = link.with_name(f".{link.name}.{os.getpid()}.tmp")  # two runs may link at once
-        beside.unlink(missing_ok=True)
+        beside = link.with_name(f".{link.name}.{uuid.uuid4().hex}.tmp")  # two runs may link at once
         beside.symlink_to(target)
         beside.replace(link)
 

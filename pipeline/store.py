@@ -9,6 +9,7 @@ import platform
 import shutil
 import socket
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -245,9 +246,10 @@ def digest(outputs: Mapping[str, str]) -> str:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write so that the old or the new file is there, never half of one.
 
-    Several processes may write the same file at once: the last one's content stays.
+    Several processes, on several machines, may write the same file at once: the last one's
+    content stays.
     """
-    beside = path.with_name(f"{path.name}.{os.getpid()}{HALF}")
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}{HALF}")
     try:
         with open(beside, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

@@ -110,7 +110,7 @@ def figures(report: dict[str, Any]) -> str:
     )
 
 
-def refuse_collapsed(quantizer: Path) -> None:
+def refuse_collapsed(quantizer: Path, remedy: str = REMEDY) -> None:
     """Refuse to go on with a quantizer whose own report tells of a collapse.
 
     Args:
@@ -127,7 +127,7 @@ def refuse_collapsed(quantizer: Path) -> None:
             constraint=f"a perplexity of {collapsed_below(report['codes']):.2g} or more in each "
             "group",
             found=figures(report),
-            remedy=REMEDY,
+            remedy=remedy,
         )
 
 

@@ -40,6 +40,27 @@ class Codes:
     near_ties: int
 
 
+@contextmanager
+def full_fp32() -> Iterator[None]:
+    """While it lasts fp32 products keep all their digits, in this whole process.
+
+    By default cuDNN's convolutions round to TF32 on GPUs; a process that allows it also has its
+    matrix products rounded, `medium` to bf16, on CPUs too.
+    """
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with cudnn.flags(  # its defaults would turn cuDNN off
+            enabled=cudnn.enabled,
+            benchmark=cudnn.benchmark,
+            deterministic=cudnn.deterministic,
+            allow_tf32=False,
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 class Inference:
     """A quantizer made ready to give codes: weights in the form that is fastest to use.
 
@@ -52,9 +73,13 @@ class Inference:
     steps. So neither the batch nor the number of threads changes a single bit. On a GPU
     utterances are packed: frames counted in `near_ties` may come out differently than alone.
 
+    What it needs beside the audio that it is given: on a CPU the encoder's memory for a piece of
+    `cuts.LONGEST_SECONDS` (60 s) per core, as a recording of hours gives each core one such piece
+    at once; on a GPU that for `batch_seconds`.
+
     Args:
         precision: fp32, bf16, or auto (bf16 where the processor multiplies in it).
-        batch_seconds: audio that a GPU computes at once; bounds memory, changes no result.
+        batch_seconds: audio that a GPU computes at once; but for near ties, changes no result.
 
     Raises:
         ValueError: the model has no quantizer.
@@ -77,6 +102,7 @@ class Inference:
             relu = model.config.activation == "relu"
             self._fast = FastEncoder(model.feature_extractor, model.config.layers, relu, dtype)
 
+    @full_fp32()
     @torch.inference_mode()
     def codes(self, utterances: Sequence[Tensor]) -> list[Codes]:
         """The codes of utterances (S,) of any lengths.
@@ -91,6 +117,7 @@ class Inference:
             found[number].append(codes)
         return [self._joined(parts) for parts in found]
 
+    @full_fp32()
     def features(self, samples_S: Tensor) -> Tensor:
         """Features (F, D) in fp32 of an utterance of at least one frame, not cut."""
         with one_core_each() as pool:

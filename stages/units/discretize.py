@@ -2,7 +2,8 @@
 
 The artifact of a split:
     units-NNNNN.parquet   the units of some utterances each, see stages/units/corpus.py
-    units.json            what is in them, and in how many frames rounding decided the code
+    units.json            what is in them, in which precision they were computed, and in how many
+                          frames rounding decided the code
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ def discretize(ctx: StepContext, settings: DiscretizeSettings | None = None) -> 
 
     A killed run keeps the shards that it has. Several processes may run this in one folder: each
     makes the shards that no other holds, and all return when the last one is there.
+
+    Raises:
+        RunError: the quantizer has collapsed, or others share this in another precision.
     """
     import torch
 
@@ -43,6 +47,7 @@ def discretize(ctx: StepContext, settings: DiscretizeSettings | None = None) -> 
     model = QuantizerModel.from_pretrained(ctx.inputs["quantizer"]).eval()
     torch.nn.Module.to(model, ctx.device)
     inference = Inference(model, settings.precision, settings.batch_seconds)
+    shards.agree_on_precision(ctx.scratch, inference.precision)
     planned = shards.plan(manifest.utterances)
     with ctx.progress(len(manifest), "to units", "utterances") as progress:
         for number in shards.to_make(ctx.folder, ctx.scratch, len(planned)):
@@ -60,6 +65,7 @@ def discretize(ctx: StepContext, settings: DiscretizeSettings | None = None) -> 
         "groups": model.config.groups,
         "codes": model.config.codes,
         "hop_samples": model.hop,
+        "precision": inference.precision,
         "near_ties": corpus.count_near_ties(ctx.folder),
     }
     write_atomically(ctx.folder / corpus.FACTS, corpus.facts_text(facts))
@@ -73,13 +79,17 @@ def _codes(
     utterances: Sequence[Utterance],
     settings: DiscretizeSettings,
 ) -> Iterator[Codes]:
-    """The codes of the utterances, in order; the next audio is read while these are computed."""
+    """The codes of the utterances, in order; the next audio is read while these are computed.
+
+    Half of `batch_seconds` is for the audio being computed, half for what is read meanwhile; a
+    larger utterance fills its half alone.
+    """
     import torch
 
     from pipeline.audio import SAMPLE_RATE_HZ
     from pipeline.readers import in_groups, read_ahead
 
-    limit = round(settings.batch_seconds * SAMPLE_RATE_HZ)
+    limit = round(settings.batch_seconds / 2 * SAMPLE_RATE_HZ)
     reader = read_ahead(
         utterances,
         manifest.samples,

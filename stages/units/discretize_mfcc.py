@@ -11,11 +11,16 @@ def discretize(ctx: StepContext) -> None:
     """Write the units of one split in shards; a killed run keeps the shards it has.
 
     Reads the roles `manifest` and `quantizer` (an artifact of stages/quantizer/kmeans_mfcc.py).
+
+    Raises:
+        RunError: the codebook has collapsed.
     """
     from pipeline.manifest import Manifest
+    from stages.quantizer import health
     from stages.quantizer.kmeans_mfcc import MfccKmeans
     from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
 
+    health.refuse_collapsed(ctx.inputs["quantizer"], "fit k-means to more, or to other, speech")
     manifest = Manifest.load(ctx.inputs["manifest"])
     model = MfccKmeans.load(ctx.inputs["quantizer"])
     utterances = manifest.utterances

@@ -114,15 +114,15 @@ def _refuse_other_codebook(
 
 def _share_known(ctx: StepContext, vocabulary: Vocabulary) -> float:
     """Of the frames of the inputs `units/<split>`, those whose unit is in the vocabulary."""
-    from stages.units.corpus import UnitCorpus
+    from stages.units.corpus import each_shard
 
     known = frames = 0
     for role in sorted(ctx.inputs):
         if role.startswith("units/"):
-            corpus = UnitCorpus(ctx.inputs[role])
-            for name in corpus:
-                known += int(vocabulary.known(corpus[name]).sum())
-                frames += len(corpus[name])
+            for shard in each_shard(ctx.inputs[role]):
+                for units_FG in shard.values():
+                    known += int(vocabulary.known(units_FG).sum())
+                    frames += len(units_FG)
     return known / max(frames, 1)
 
 

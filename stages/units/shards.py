@@ -12,13 +12,16 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.audio import SAMPLE_RATE_HZ
+from pipeline.errors import RunError
 from pipeline.manifest import Utterance
 from pipeline.readers import in_groups
+from pipeline.store import write_atomically
 from stages.units.corpus import shard_path
 
 UTTERANCES_PER_SHARD = 200
 HOURS_PER_SHARD = 1.0
 LOOK_AGAIN_SECONDS = 0.2
+PRECISION = "precision"
 
 
 def plan(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
@@ -29,6 +32,30 @@ def plan(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
         limit=round(HOURS_PER_SHARD * 3600 * SAMPLE_RATE_HZ),
         most=UTTERANCES_PER_SHARD,
     )
+
+
+def agree_on_precision(locks: Path, precision: str) -> None:
+    """Join those who make the shards of this folder: the first one's precision holds for all.
+
+    Args:
+        locks: the folder of the locks, which goes when the split is done.
+        precision: what this process computes in; `auto` may come out otherwise elsewhere.
+
+    Raises:
+        RunError: another process, or this one before it was killed, began in another precision.
+    """
+    told = locks / PRECISION
+    with FileLock(locks / f"{PRECISION}.lock"):
+        if not told.exists():
+            write_atomically(told, precision)
+        first = told.read_text("utf-8")
+    if first != precision:
+        raise RunError(
+            "This machine computes units in another precision than the shards that are there.",
+            constraint=f"{first}, as the first process that worked on this split",
+            found=f"{precision}, what discretize.precision comes to here",
+            remedy="set discretize.precision to fp32 or bf16, the same on all machines",
+        )
 
 
 def to_make(folder: Path, locks: Path, count: int) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 A benchmark is a module `bench_<name>.py` with a function `measure()` that yields rows. Each runs
 in a process of its own, so that one's memory and threads are not another's. Arguments choose
-some by name; their rows replace those of the same name in the file.
+some by name; their rows in the file are replaced, and one that failed has none there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == [ONE]:
         module = importlib.import_module(f"tests.benchmarks.bench_{arguments[1]}")
         for row in module.measure():
-            print(json.dumps(row.told()), flush=True)
+            print(json.dumps(row.told() | {"benchmark": arguments[1]}), flush=True)
         return 0
     there = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
     unknown = set(arguments) - set(there)
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
         rows.extend(found or [])
         if found is None:
             failed.append(name)
-    _write(rows)
+    _write(rows, arguments or there)
     shown = [
         [r["name"], r["ours"], r["peer"], r["ratio"], r["unit"], r["conditions"]] for r in rows
     ]
@@ -60,11 +61,13 @@ def _run(name: str) -> list[dict[str, Any]] | None:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def _write(rows: list[dict[str, Any]]) -> None:
-    """Into the file, keeping rows of benchmarks that were not run now."""
+def _write(rows: list[dict[str, Any]], ran: Sequence[str]) -> None:
+    """Into the file, keeping the rows of benchmarks that were not run now.
+
+    Rows that do not say whose they are go: their benchmark may have failed since.
+    """
     before = json.loads(OUT.read_text("utf-8")) if OUT.exists() else []
-    names = {row["name"] for row in rows}
-    merged = [row for row in before if row["name"] not in names] + rows
+    merged = [row for row in before if row.get("benchmark") not in {None, *ran}] + rows
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(
         json.dumps(sorted(merged, key=lambda row: row["name"]), indent=1) + "\n", "utf-8"

@@ -56,13 +56,40 @@ def seconds_in_turn(
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def machine() -> str:
-    """The processor and what torch may use of it."""
+def devices() -> list[str]:
+    """What a benchmark measures on: the CPU always, a GPU where there is one."""
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def named(name: str, device: str) -> str:
+    """The name of a row measured on `device`."""
+    return name if device == "cpu" else f"{name}_gpu"
+
+
+def until_done(side: Callable[[], object], device: str) -> Callable[[], object]:
+    """`side`, but it returns when the device has done the work and not when it has the order."""
+    import torch
+
+    if device == "cpu":
+        return side
+
+    def call() -> None:
+        side()
+        torch.cuda.synchronize()
+
+    return call
+
+
+def machine(device: str = "cpu") -> str:
+    """What was measured on: the processor with what torch may use of it, or the GPU."""
+    import torch
+
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()}"
-    return f"{device}, {threads}, torch {torch.__version__}"
+    return f"{_processor()}, {threads}, torch {torch.__version__}"
 
 
 def _processor() -> str:

@@ -81,7 +81,6 @@ def test_two_runs_of_a_recipe_may_link_at_once(
     def late(beside: Path, target: Path) -> Path:
         with monkeypatch.context() as other:
             other.setattr(Path, "replace", replace_it)
-            other.setattr(os, "getpid", lambda: 1)
             fakes.carry_out(steps)
         return replace_it(beside, target)
 

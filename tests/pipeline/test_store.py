@@ -243,13 +243,12 @@ def test_writing_atomically_leaves_the_old_file_until_the_new_one_is_whole(
 def test_two_processes_that_write_at_once_leave_one_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other process writes, pid and all, between our writing and our renaming."""
+    """The other, of the same pid on another machine, writes between our writing and renaming."""
     path, replace_it = tmp_path / "x.json", Path.replace
 
     def late(beside: Path, target: Path) -> Path:
         with monkeypatch.context() as other:
             other.setattr(Path, "replace", replace_it)
-            other.setattr(store_module.os, "getpid", lambda: 1)
             write_atomically(path, "theirs")
         return replace_it(beside, target)
 

@@ -188,7 +188,6 @@ def test_two_runs_may_write_the_results_of_one_recipe_at_once(
     def late(beside: Path, target: Path) -> Path:
         with monkeypatch.context() as other:
             other.setattr(Path, "replace", replace_it)
-            other.setattr("os.getpid", lambda: 1)
             results.write_results(out, rows)
         return replace_it(beside, target)
 

@@ -123,6 +123,55 @@ def test_codes_in_any_batch_are_those_alone(lengths: list[int], kind: str, seed:
 
 
 @settings(deadline=None, max_examples=25)
+@given(
+    lengths=LENGTHS,
+    kind=st.sampled_from(sorted(KINDS)),
+    seed=st.integers(0, 1000),
+    batch_seconds=st.sampled_from([0.1, 0.3, 300.0]),
+)
+def test_packed_as_on_a_gpu_only_near_ties_may_differ(
+    lengths: list[int], kind: str, seed: int, batch_seconds: float
+) -> None:
+    quantizer = model(**KINDS[kind])
+    utterances = speech(lengths, seed)
+    packed = Inference(quantizer, batch_seconds=batch_seconds)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "_on_cores", packed._packed)
+        together = packed.codes(utterances)
+    for samples_S, found in zip(utterances, together, strict=True):
+        alone_FG = Inference(quantizer).codes([samples_S])[0].units_FG
+        assert found.units_FG.shape == alone_FG.shape
+        assert (found.units_FG != alone_FG).any(1).sum() <= found.near_ties
+
+
+@pytest.mark.parametrize("variant", ["as the paper", "skips"])
+def test_fp32_products_keep_all_digits_whatever_the_process_allows(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def allowed() -> tuple[bool, str, bool]:
+        cudnn = torch.backends.cudnn
+        return cudnn.allow_tf32, torch.get_float32_matmul_precision(), cudnn.enabled
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(allowed())
+        return features(*arguments)
+
+    ready, seen = Inference(model(quantizer_type="kmeans", **VARIANTS[variant])), []
+    features = ready._features
+    monkeypatch.setattr(ready, "_features", watched)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        (samples_S,) = speech([4000])
+        ready.codes([samples_S])
+        ready.features(samples_S)
+        assert allowed() == (True, "medium", True)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == [(False, "highest", True)] * 2
+
+
+@settings(deadline=None, max_examples=25)
 @given(lengths=LENGTHS, kind=st.sampled_from(sorted(KINDS)), padding=st.integers(0, 900))
 def test_padding_changes_no_code(lengths: list[int], kind: str, padding: int) -> None:
     quantizer = model(**KINDS[kind])

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipeline.errors import RunError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import DiscretizeSettings
 from pipeline.stage import StepContext
-from stages.quantizer import health, stage
+from stages.quantizer import health, inference, stage
 from stages.quantizer.inference import Codes, Inference
 from stages.quantizer.model import QuantizerConfig, QuantizerModel
 from stages.units import discretize, shards
@@ -74,7 +75,8 @@ def test_every_utterance_gets_the_units_of_the_model(
         np.testing.assert_array_equal(corpus[utterance.id], units_FG.numpy())
         assert len(units_FG) == model.frames(utterance.samples)
     facts = json.loads((ctx.folder / FACTS).read_text())
-    assert facts == {"utterances": 7, "groups": 2, "codes": 6, "hop_samples": 80, "near_ties": 0}
+    size = {"utterances": 7, "groups": 2, "codes": 6, "hop_samples": 80}
+    assert facts == size | {"precision": "fp32", "near_ties": 0}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,33 @@ def test_memory_and_readers_change_no_byte(
     discretize.discretize(other, DiscretizeSettings(**changed))
     assert content(as_default.folder) == content(other.folder)
     assert DiscretizeSettings(**changed).signed() == DiscretizeSettings().signed()
+
+
+def test_audio_computed_and_audio_read_ahead_are_within_the_limit_together(
+    context: MakeContext, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, codes, held, most = Manifest.samples, Inference.codes, 0, 0
+
+    def reading(manifest: Manifest, utterance: Utterance) -> Any:
+        nonlocal held, most
+        with lock:
+            held += utterance.samples
+            most = max(most, held)
+        return read(manifest, utterance)
+
+    def computing(ready: Inference, utterances: list[torch.Tensor]) -> list[Codes]:
+        nonlocal held
+        time.sleep(0.1)  # so that the readers are as far ahead as they may be
+        found = codes(ready, utterances)
+        with lock:
+            held -= sum(map(len, utterances))
+        return found
+
+    lock = threading.Lock()
+    monkeypatch.setattr(Manifest, "samples", reading)
+    monkeypatch.setattr(Inference, "codes", computing)
+    discretize.discretize(context("units", inputs), DiscretizeSettings(batch_seconds=1.2))
+    assert 9000 < most <= 1.2 * audio.SAMPLE_RATE_HZ  # several utterances, but no more
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
@@ -117,6 +146,24 @@ def test_a_killed_step_keeps_its_shards_and_writes_the_same_bytes(
     assert asked - 100 == 7 - 2 * (after - 1)
     assert list(content(whole.folder)) == [*(f"units-0000{n}.parquet" for n in range(4)), FACTS]
     assert content(whole.folder) == content(killed.folder)
+
+
+def test_a_machine_whose_auto_is_another_precision_may_not_join(
+    context: MakeContext, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = context("shared", inputs)
+
+    def on_machine_of(precision: str) -> None:
+        monkeypatch.setattr(inference, "chosen_precision", lambda *_: precision)
+        discretize.discretize(ctx, DiscretizeSettings(precision="auto"))
+
+    on_machine_of("bf16")
+    made = content(ctx.folder)
+    assert json.loads(made[FACTS])["precision"] == "bf16"
+    with pytest.raises(RunError, match=r"(?s)must: bf16.*found: fp32.*set discretize\.precision"):
+        on_machine_of("fp32")
+    on_machine_of("bf16")
+    assert content(ctx.folder) == made
 
 
 def content(folder: Path) -> dict[str, bytes]:

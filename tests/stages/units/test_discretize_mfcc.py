@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.errors import RunError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.stage import StepContext
-from stages.quantizer.kmeans_mfcc import MfccKmeans
+from stages.quantizer import health
+from stages.quantizer.kmeans_mfcc import CODEBOOK, MfccKmeans
 from stages.units import discretize_mfcc
 from stages.units.corpus import FACTS, UnitCorpus
 
@@ -72,3 +74,12 @@ def test_a_killed_step_keeps_its_shards_and_writes_the_same_bytes(
     assert asked - 100 == 5 - 2  # the first shard was there
     for path in whole.folder.iterdir():
         assert path.read_bytes() == (killed.folder / path.name).read_bytes()
+
+
+def test_centres_that_collapsed_are_not_used(context: MakeContext, inputs: dict[str, Path]) -> None:
+    report = health.report(np.full((50, 2), 3), 6)
+    (inputs["quantizer"] / CODEBOOK).write_text(json.dumps(report))
+    ctx = context("units", inputs)
+    with pytest.raises(RunError, match=r"(?s)collapsed.*1 of 6, 1 of 6 codes.*other, speech"):
+        discretize_mfcc.discretize(ctx)
+    assert not list(ctx.folder.iterdir())

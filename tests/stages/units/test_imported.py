@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.recipe import BertSettings, QuantizerSettings
 from pipeline.stage import StepContext
 from stages.quantizer.model import QuantizerConfig, QuantizerModel
-from stages.units import imported
+from stages.units import corpus, imported
 from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
 from stages.units.vocabulary import VECTORS, Vocabulary, combinations, save_units
 
@@ -65,6 +65,29 @@ def test_its_units_become_the_vocabulary_with_the_quantizer_s_vectors(
     assert (taken.folder / "model.safetensors").read_text() == "weights"
     assert (taken.folder / VECTORS).read_bytes() == (ctx.folder / VECTORS).read_bytes()
     assert not (taken.folder / "stamp.json").exists()
+
+
+def test_the_units_it_must_know_are_read_shard_by_shard(
+    context: Context, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = inputs["units/train"]
+    write_shard(shard_path(folder, 1), ["v"], [np.full((40, 2), 3, np.int16)])
+    (folder / FACTS).write_text(facts_text({"utterances": 2, "groups": 2, "codes": CODES}))
+    read, known, order = corpus.pq.read_table, Vocabulary.known, []
+
+    def reading(*args: Any, **kwargs: Any) -> Any:
+        order.append("read")
+        return read(*args, **kwargs)
+
+    def asking(vocabulary: Vocabulary, units_FG: Any) -> Any:
+        order.append("asked")
+        return known(vocabulary, units_FG)
+
+    monkeypatch.setattr(corpus.pq, "read_table", reading)
+    monkeypatch.setattr(Vocabulary, "known", asking)
+    source = make_bert(tmp_path / "bert", list(combinations(2, CODES))[:8])
+    imported.vocabulary(context("vocabulary", inputs), source=source)
+    assert order == ["read", "asked"] * 2
 
 
 @pytest.mark.parametrize(
