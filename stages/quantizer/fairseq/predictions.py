@@ -100,7 +100,7 @@ class Predictions(nn.Module):
         if not (self.training and self.dropout.p):
             return ahead_BFPD
         batch, frames, steps, dim = ahead_BFPD.shape
-        mask_BDFP = self.dropout(ahead_BFPD.new_ones(batch, dim, frames, steps))
+        mask_BDFP: Tensor = self.dropout(ahead_BFPD.new_ones(batch, dim, frames, steps))
         return ahead_BFPD * mask_BDFP.flip(3).permute(0, 2, 3, 1)
 
     def candidate_rows(self, batch: int, frames: int) -> Tensor:
