@@ -99,6 +99,15 @@ def check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Te
         )
 
 
+def unsupported(name: str, constraint: str, value: Any) -> UserError:
+    """The error for a setting of a checkpoint's model that cannot be taken over."""
+    return UserError(
+        f"The checkpoint's setting {name} is not supported.",
+        constraint=constraint,
+        found=repr(value)[:80],
+    )
+
+
 def _load(path: Path) -> Any:
     import torch
 

@@ -17,7 +17,7 @@ import torch
 
 from pipeline.errors import RunError
 from pipeline.recipe import QuantizerSettings
-from stages.quantizer.codebook import GumbelCodebook
+from stages.quantizer.gumbel import GumbelCodebook
 from stages.quantizer.health import REMEDY, collapsed_below
 from stages.quantizer.history import WINDOW_UPDATES, Record, by_group, in_words
 from stages.quantizer.restart import restart
@@ -26,7 +26,7 @@ PATIENCE = 3  # windows: 75 updates
 GRACE_UPDATES = 50
 MOST_REPAIRS = 4
 REPAIR_WEIGHT = 1.0  # of the diversity loss: what a repair raises it to at least
-SEED_STRIDE = 1_000_003  # keeps the draws of two seeds apart
+SEED_STRIDE = 1_000_003  # update u draws from seed x this + u: keeps two seeds apart
 
 
 @dataclass
@@ -111,11 +111,11 @@ class Doctor:
         )
 
     def _repair(self, update: int, groups: list[int], figures: str, model: Any) -> None:
-        """Dead codes restarted; for Gumbel also more diversity loss and the temperature put up."""
+        """Codes restarted; for Gumbel also more diversity loss and the temperature put up."""
         generator = torch.Generator().manual_seed(self.seed * SEED_STRIDE + update)
         restarted = restart(model.vector_quantizer, groups, generator)
         done: dict[str, Any] = {"update": update, "groups": groups, "restarted_codes": restarted}
-        text = f"{restarted} dead codes restarted"
+        text = f"{restarted} codes restarted"
         if isinstance(model.vector_quantizer, GumbelCodebook):
             weight = max(2 * self.state.diversity_weight, REPAIR_WEIGHT)
             self.state.diversity_weight, self.state.reheated_at = weight, update

@@ -17,8 +17,9 @@ from torch import Tensor
 from pipeline import cuts
 from pipeline.readers import in_groups
 from pipeline.training import chosen_precision
-from stages.quantizer.codebook import GumbelCodebook, KmeansCodebook
 from stages.quantizer.fast_encoder import FastEncoder
+from stages.quantizer.gumbel import GumbelCodebook
+from stages.quantizer.kmeans import KmeansCodebook
 
 if TYPE_CHECKING:
     from stages.quantizer.model import QuantizerModel
@@ -195,14 +196,5 @@ def one_core_each() -> Iterator[Executor | None]:
 
 
 def _scores(book: GumbelCodebook | KmeansCodebook, z_FD: Tensor) -> Tensor:
-    """What the codebook chooses by, the larger the better, (F, G, V); one utterance at a time.
-
-    k-means: 2 z.e - |e|^2, which orders codes as -|z - e|^2 does.
-    """
-    z_1DF = z_FD.T[None]
-    if isinstance(book, GumbelCodebook):
-        return book.logits(z_1DF)
-    table_GVd = book.codebook().float()
-    ze_GdF = book.projected(z_1DF)[0].float().unflatten(0, (book.groups, -1))
-    scores_GVF = 2 * torch.matmul(table_GVd, ze_GdF) - table_GVd.square().sum(-1)[..., None]
-    return scores_GVF.permute(2, 0, 1)
+    """What the codebook chooses by, the larger the better, (F, G, V); one utterance at a time."""
+    return book.scores(z_FD.T[None])[0]

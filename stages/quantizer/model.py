@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from stages.quantizer import encoder, geometry
-from stages.quantizer.codebook import GumbelCodebook, KmeansCodebook, code_vectors
+from stages.quantizer.codebook import code_vectors
 from stages.quantizer.geometry import Layer
+from stages.quantizer.gumbel import GumbelCodebook
 from stages.quantizer.inference import Inference
+from stages.quantizer.kmeans import KmeansCodebook
 
 PAPER_ENCODER: list[Layer] = [(512, 10, 5), (512, 8, 4), *[(512, 4, 2)] * 3, *[(512, 1, 1)] * 3]
 PAPER_AGGREGATOR: list[Layer] = [(512, kernel, 1) for kernel in range(2, 14)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # drawn by Agg, without a display
 
+from pipeline.store import write_atomically
 from stages.quantizer.health import collapsed_below
 from stages.quantizer.history import Record, by_group
 
@@ -48,9 +50,9 @@ def codebook(
         axis.set_xlabel("updates")
     for axis in (axes[0, 0], axes[0, 1], axes[1, 0]):
         axis.legend(frameon=False, fontsize=9)
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", dpi=110, metadata={"Software": None})
-    part.replace(path)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=110, metadata={"Software": None})
+    write_atomically(path, drawn.getvalue())
 
 
 def _groups(axis: Axes, records: Sequence[Record], name: str, codes: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.checkpoint_file import check_shapes
+from pipeline.checkpoint_file import check_shapes, unsupported
 from pipeline.errors import RunError, UserError
 from pipeline.quantizer_settings import MOST_CODES
 from stages.quantizer.model import QuantizerConfig, QuantizerModel
@@ -189,10 +189,10 @@ def _checked(settings: Mapping[str, Any]) -> SimpleNamespace:
         ):
             values[name] = value
         else:
-            raise _unsupported(name, type(default).__name__, value)
+            raise unsupported(name, type(default).__name__, value)
     for name, most in (("vq_groups", 8), ("vq_vars", MOST_CODES), ("vq_depth", 100)):
         if not 1 <= values[name] <= most:
-            raise _unsupported(name, f"1 to {most}", values[name])
+            raise unsupported(name, f"1 to {most}", values[name])
     return SimpleNamespace(**values)
 
 
@@ -201,13 +201,5 @@ def _temperatures(value: Any) -> tuple[float, ...]:
         given = ast.literal_eval(value) if isinstance(value, str) else value
         first, last, decay = (float(t) for t in given)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        raise _unsupported("vq_temp", "three numbers", value) from error
+        raise unsupported("vq_temp", "three numbers", value) from error
     return first, last, decay
-
-
-def _unsupported(name: str, constraint: str, value: Any) -> UserError:
-    return UserError(
-        f"The checkpoint's setting {name} is not supported.",
-        constraint=constraint,
-        found=repr(value)[:80],
-    )

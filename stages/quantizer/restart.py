@@ -10,12 +10,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stages.quantizer.codebook import GumbelCodebook, KmeansCodebook, code_shares
+from stages.quantizer.codebook import code_shares
+from stages.quantizer.gumbel import GumbelCodebook
+from stages.quantizer.kmeans import KmeansCodebook
 
 WHITENED_FROM = 1e-2  # of the mean variance: weaker directions are mostly noise
 # Standard deviation over the frames of what sets restarted Gumbel codes apart, in logits. On the
 # demo's speech 4 and 11 left fewer codes in use: what the diversity loss sees was too steep.
 SPREAD = 2.0
+LEAST_MOVED = 4  # k-means: one code in so many is restarted at least
 
 
 @torch.no_grad()
@@ -26,35 +29,27 @@ def restart(
 ) -> int:
     """Change codes that no frame of the batch chose so that some will; the others stay.
 
+    k-means moves a quarter of each table at least, the least used codes: in a table that a
+    healthy group shares with a collapsed one no code may be dead.
+
     Args:
         codebook: has seen a training batch (`last_inputs_BDF`, `last_codes_NG`).
-        groups: those whose dead codes are restarted.
+        groups: those whose codes are restarted.
         generator: of the CPU; all that is random comes from it.
 
     Returns:
         How many codes were restarted, summed over the groups.
     """
-    assert codebook.last_codes_NG is not None
-    dead_GV = code_shares(codebook.last_codes_NG, codebook.codes).cpu() == 0
+    codes_NG = codebook.last_codes_NG
+    assert codes_NG is not None
     if isinstance(codebook, KmeansCodebook):
-        return _restart_kmeans(codebook, dead_GV, groups, generator)
+        assert codebook.last_inputs_BDF is not None
+        ze_BDF = codebook.projected(codebook.last_inputs_BDF)
+        least = max(codebook.codes // LEAST_MOVED, 1)  # of 2 or more: the most used one stays
+        return codebook.restart_rarest(ze_BDF, codes_NG, groups, least=least, generator=generator)
+    dead_GV = code_shares(codes_NG, codebook.codes).cpu() == 0
     restarted = _restart_logits(codebook, dead_GV, groups, generator)
     _redraw_vectors(codebook, dead_GV, groups, generator)
-    return restarted
-
-
-def _restart_kmeans(
-    codebook: KmeansCodebook, dead_GV: Tensor, groups: Sequence[int], generator: torch.Generator
-) -> int:
-    """Each dead code moves onto a frame of the batch."""
-    assert codebook.last_inputs_BDF is not None
-    frames_NGd = codebook.frames(codebook.projected(codebook.last_inputs_BDF))
-    restarted = 0
-    for table, among, dead in _dead_vectors(codebook.combine_groups, dead_GV, groups):
-        pool_Nd = frames_NGd[:, among].flatten(0, 1)
-        rows = torch.randint(len(pool_Nd), (len(dead),), generator=generator)
-        codebook.embedding[dead, table] = pool_Nd[rows].to(codebook.embedding.dtype)
-        restarted += len(dead)
     return restarted
 
 
@@ -99,10 +94,13 @@ def _redraw_vectors(
 ) -> None:
     """The vectors that nobody chose, drawn anew with the mean and deviation of the table."""
     tables = codebook.vars[0].view(-1, codebook.codes, codebook.vars.size(-1))
-    for table, _, dead in _dead_vectors(codebook.combine_groups, dead_GV, groups):
+    dead = [(group, dead_GV[group].nonzero().flatten()) for group in groups]
+    if codebook.combine_groups:  # dead is what no group chose
+        dead = [(0, dead_GV.all(0).nonzero().flatten())]
+    for table, dead_X in dead:
         table_Vd = tables[table]
-        fresh = torch.randn(len(dead), table_Vd.size(1), generator=generator).to(table_Vd.device)
-        table_Vd[dead] = table_Vd.mean(0) + table_Vd.std() * fresh
+        fresh = torch.randn(len(dead_X), table_Vd.size(1), generator=generator).to(table_Vd.device)
+        table_Vd[dead_X] = table_Vd.mean(0) + table_Vd.std() * fresh
 
 
 def _logit_layer(codebook: GumbelCodebook) -> tuple[nn.Linear, Tensor]:
@@ -116,12 +114,3 @@ def _logit_layer(codebook: GumbelCodebook) -> tuple[nn.Linear, Tensor]:
         hidden_ND, layer = layer[:-1](hidden_ND), layer[-1]
     assert isinstance(layer, nn.Linear)
     return layer, hidden_ND.float()
-
-
-def _dead_vectors(
-    combined: bool, dead_GV: Tensor, groups: Sequence[int]
-) -> list[tuple[int, list[int], Tensor]]:
-    """(table, its groups, codes whose vector is dead): in a shared table, dead in every group."""
-    if combined:
-        return [(0, list(groups), dead_GV.all(0).nonzero().flatten())]
-    return [(group, [group], dead_GV[group].nonzero().flatten()) for group in groups]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
-from pipeline.checkpoint_file import check_shapes
+from pipeline.checkpoint_file import check_shapes, unsupported
 from pipeline.errors import UserError
 from pipeline.quantizer_settings import MOST_CODES
 
@@ -215,12 +215,12 @@ def _unfused(body: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _config(settings: Mapping[str, Any], renamed: Mapping[str, Tensor], tied: bool) -> BertConfig:
     activation = settings.get("activation_fn", "gelu")
     if activation not in ACTIVATIONS:
-        raise _unsupported("activation_fn", ", ".join(ACTIVATIONS), activation)
+        raise unsupported("activation_fn", ", ".join(ACTIVATIONS), activation)
     if settings.get("no_scale_embedding", True) is not True:
-        raise _unsupported("no_scale_embedding", "True", settings["no_scale_embedding"])
+        raise unsupported("no_scale_embedding", "True", settings["no_scale_embedding"])
     if any(name.startswith("layer_norm.") for name in renamed):
         told = settings.get("encoder_normalize_before", "a norm before each sum")
-        raise _unsupported("encoder_normalize_before", "False: a norm after each sum", told)
+        raise unsupported("encoder_normalize_before", "False: a norm after each sum", told)
     embedding = renamed["bert.embeddings.word_embeddings.weight"]
     positions = renamed.get("bert.embeddings.position_embeddings.weight")
     inner = renamed.get("bert.encoder.layer.0.intermediate.dense.bias")
@@ -231,7 +231,7 @@ def _config(settings: Mapping[str, Any], renamed: Mapping[str, Tensor], tied: bo
         )
     heads = settings.get("encoder_attention_heads")
     if not isinstance(heads, int) or heads < 1 or embedding.shape[1] % heads:
-        raise _unsupported("encoder_attention_heads", f"a divisor of {embedding.shape[1]}", heads)
+        raise unsupported("encoder_attention_heads", f"a divisor of {embedding.shape[1]}", heads)
     layers = [int(m[1]) for n in renamed if (m := re.match(r"bert\.encoder\.layer\.(\d+)", n))]
     return BertConfig(
         vocab_size=len(embedding),
@@ -253,13 +253,5 @@ def _config(settings: Mapping[str, Any], renamed: Mapping[str, Tensor], tied: bo
 def _share(settings: Mapping[str, Any], name: str) -> float:
     value = settings.get(name, 0.1)
     if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise _unsupported(name, "a number from 0 to 1", value)
+        raise unsupported(name, "a number from 0 to 1", value)
     return float(value)
-
-
-def _unsupported(name: str, constraint: str, value: Any) -> UserError:
-    return UserError(
-        f"The checkpoint's setting {name} is not supported.",
-        constraint=constraint,
-        found=repr(value)[:80],
-    )

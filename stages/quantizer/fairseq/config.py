@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from pipeline.recipe import QuantizerSettings
 from stages.quantizer import geometry
+from stages.quantizer.doctor import SEED_STRIDE
 from stages.quantizer.fairseq.model import NAME as MODEL
 from stages.quantizer.fairseq.model import VqasrWav2VecConfig
 from stages.quantizer.fairseq.task import LOGGED
@@ -16,7 +17,6 @@ from stages.quantizer.fairseq.task import NAME as TASK
 from stages.quantizer.model import QuantizerConfig
 from stages.quantizer.published import quantizer_config
 
-SEED_STRIDE = 1_000_003  # fairseq seeds update u with seed + u: keeps two seeds' draws apart
 NEVER = 10**9
 
 
@@ -74,7 +74,7 @@ def model_section(settings: QuantizerSettings) -> dict[str, Any]:
 
 
 def initial_seed(seed: int) -> int:
-    """What fairseq seeds torch with before it builds the model."""
+    """What fairseq seeds torch with before it builds the model; update u adds u to it."""
     return seed * SEED_STRIDE % 2**31
 
 

@@ -1,7 +1,7 @@
 """The model that fairseq trains: its `wav2vec`, made of our modules.
 
 The same parameters under the same names, and with all additions off the same loss and gradients;
-only cheaper (see codebook.py and predictions.py).
+only cheaper (see gumbel.py, kmeans.py and predictions.py).
 """
 
 from __future__ import annotations

@@ -62,8 +62,7 @@ class Predictions(nn.Module):
         batch, dim, frames = targets_BDF.shape
         with autocast(self.precision, context_BDF.device.type):
             ahead = self._project(context_BDF).float()
-        ahead = self.dropout(ahead)
-        ahead_BUPD = Diagonals.apply(ahead, frames - self.offset)
+        ahead_BUPD = Diagonals.apply(self._dropped(ahead), frames - self.offset)
         rows_BNF = self.candidate_rows(batch, frames).to(targets_BDF.device)
         rows_BUN = rows_BNF[..., self.offset :].transpose(1, 2)
         targets = targets_BDF.transpose(1, 2).reshape(-1, dim)
@@ -95,6 +94,14 @@ class Predictions(nn.Module):
         ahead: Tensor = (context_BDF.transpose(1, 2) @ weight).unflatten(2, (steps, dim))
         bias = self.project_to_steps.bias
         return ahead if bias is None else ahead + bias
+
+    def _dropped(self, ahead_BFPD: Tensor) -> Tensor:
+        """With dropout; the mask is drawn in fairseq's layout, (B, D, F, P), nearest step first."""
+        if not (self.training and self.dropout.p):
+            return ahead_BFPD
+        batch, frames, steps, dim = ahead_BFPD.shape
+        mask_BDFP: Tensor = self.dropout(ahead_BFPD.new_ones(batch, dim, frames, steps))
+        return ahead_BFPD * mask_BDFP.flip(3).permute(0, 2, 3, 1)
 
     def candidate_rows(self, batch: int, frames: int) -> Tensor:
         """Where each frame's candidates lie among the batch's B x F frames, (B, N, F).

@@ -9,8 +9,8 @@ import torch
 
 from pipeline.errors import RunError
 from pipeline.recipe import QuantizerSettings
-from stages.quantizer.codebook import GumbelCodebook
 from stages.quantizer.doctor import MOST_REPAIRS, PATIENCE, Doctor
+from stages.quantizer.gumbel import GumbelCodebook
 from stages.quantizer.history import WINDOW_UPDATES
 
 SICK, HEALTHY = (1.2, 9.0), (9.0, 9.0)  # perplexity of each group; 16 codes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stages.quantizer.codebook import GumbelCodebook, KmeansCodebook
+from stages.quantizer.gumbel import GumbelCodebook
+from stages.quantizer.kmeans import KmeansCodebook
 from stages.quantizer.restart import restart
 
 FRAMES = 400
@@ -53,6 +54,27 @@ def test_frames_choose_restarted_codes(kind: str, depth: int, combine: bool) -> 
     shared = kind == "kmeans" and combine
     assert restart(book, [0, 1], draws(1)) == (15 if shared else 30)
     assert min(in_use(book)) > (4 if shared else 8)  # shared: the new ones lie in two groups
+
+
+def test_a_group_that_collapsed_in_a_table_that_serves_a_healthy_one_is_repaired() -> None:
+    """No code is dead in both groups, so the least used ones move, and the most used one stays."""
+    book = KmeansCodebook(8, 2, 16, combine_groups=True, gamma=0.25)
+    with torch.no_grad():
+        # group 0 near N(0, 1), where the codes are; group 1 far from all but code 3
+        z_BDF = torch.randn(2, 8, FRAMES // 2)
+        z_BDF[:, :4] /= z_BDF[:, :4].std()
+        book.projection = torch.nn.Identity()
+        book.embedding.copy_(book.frames(z_BDF)[:16, 0, None])
+        z_BDF[:, 4:] += 50.0
+        book.embedding[3] = 40.0
+    book.train()(z_BDF)
+    uses_V = torch.bincount(book.last_codes_NG.flatten(), minlength=16)
+    before = book.embedding.detach().clone()
+    assert in_use(book) == [15, 1] and uses_V.min() > 0 and int(uses_V.argmax()) == 3
+    assert restart(book, [1], draws(1)) == 4
+    moved = (book.embedding != before).any(-1).flatten().nonzero().flatten()
+    assert set(moved.tolist()) == set(uses_V.argsort(stable=True)[:4].tolist())
+    assert in_use(book) == [11, 4]
 
 
 def test_only_dead_codes_of_the_groups_named_change() -> None:

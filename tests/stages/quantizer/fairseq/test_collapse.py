@@ -56,7 +56,11 @@ KMEANS: dict[str, Any] = SMALL | {
 FOUND_AT = 125  # 50 updates of grace and three windows
 
 
-KINDS = {"gumbel": GUMBEL, "kmeans": KMEANS}
+KINDS = {
+    "gumbel": GUMBEL,
+    "kmeans": KMEANS,
+    "kmeans shared": KMEANS | {"combine_groups": True},
+}
 
 
 @dataclass(frozen=True)

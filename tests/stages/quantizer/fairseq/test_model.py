@@ -60,6 +60,17 @@ CASES: dict[str, dict[str, Any]] = {
         "project_features": "same",
         "conv_aggregator_layers": "[(16, 2, 1), (16, 3, 1)]",
     },
+    "dropout": {"vq_type": "none", "infonce": True, "dropout": 0.3},
+    "dropout of features": {"vq_type": "gumbel", "infonce": True, "dropout_features": 0.3},
+    "dropout of features, kmeans": {"vq_type": "kmeans", "infonce": True, "dropout_features": 0.3},
+    "dropout of context": {"vq_type": "none", "infonce": True, "dropout_agg": 0.3},
+    "all dropouts, BCE": {
+        "vq_type": "gumbel",
+        "infonce": False,
+        "dropout": 0.2,
+        "dropout_features": 0.1,
+        "dropout_agg": 0.3,
+    },
     "more steps than frames": {"vq_type": "none", "infonce": True, "prediction_steps": 40},
 }
 
@@ -100,7 +111,9 @@ def test_equals_fairseq(case: str) -> None:
     assert our_loss == pytest.approx(their_loss, rel=1e-5)
     assert our_gradients.keys() == their_gradients.keys()
     for name, gradient in their_gradients.items():
-        torch.testing.assert_close(our_gradients[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+        # relative to the tensor's largest gradient: sums that nearly cancel keep few digits
+        apart = (our_gradients[name] - gradient).abs().max() / gradient.abs().max().clamp_min(1e-12)
+        assert apart <= 1e-5, (name, apart)
     assert our_log.keys() == their_log.keys()
     for name, value in their_log.items():
         if name == "correct":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stages.quantizer.codebook import KmeansCodebook, centres
+from stages.quantizer.kmeans import KmeansCodebook, centres
 
 
 def codebook(combine_groups: bool, **changed: int) -> KmeansCodebook:
@@ -70,6 +70,21 @@ def test_k_means_begins_with_codes_among_the_features(combine_groups: bool) -> N
     quantizer.set_num_updates(6)
     quantizer(z_BDF)
     assert torch.equal(codes, quantizer.embedding)
+
+
+@pytest.mark.parametrize("combine_groups", [True, False])
+def test_scores_order_codes_by_their_distance(combine_groups: bool) -> None:
+    quantizer = codebook(combine_groups)
+    quantizer.embedding.data -= 50.0
+    z_BDF = torch.randn(3, 8, 40)
+    with torch.no_grad():
+        ze_NGd = quantizer.frames(quantizer.projected(z_BDF))
+        distances = torch.cdist(ze_NGd.transpose(0, 1), quantizer.codebook()).square()
+        scores_BFGV = quantizer.scores(z_BDF)
+        norms = ze_NGd.square().sum(-1)[..., None]
+    expected = norms - distances.transpose(0, 1)
+    torch.testing.assert_close(scores_BFGV.flatten(0, 1), expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(scores_BFGV.argmax(-1), quantizer.code_indices(z_BDF))
 
 
 def test_centres_are_the_means_of_clusters_far_apart() -> None:
