@@ -478,15 +478,13 @@ def parts(output: str) -> list[int]:
     return [int(line) for line in output.splitlines() if line.isdigit()]
 
 
-@pytest.mark.parametrize("options", [(), ("--force",)])
-def test_two_runs_share_a_step_that_may_be_shared(tmp_path: Path, options: tuple[str]) -> None:
+def test_two_runs_share_a_step_that_may_be_shared(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    processes = [sharing(tmp_path, 0.15, *options) for _ in range(2)]
+    processes = [sharing(tmp_path, 0.15) for _ in range(2)]
     outputs = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    made = [parts(output) for output in outputs]
-    assert sorted(made[0] + made[1]) == list(range(20))
-    assert made[0] and made[1]
+    # One may come when the other is done: then it has nothing to do, and nothing is made twice.
+    assert sorted(parts(outputs[0]) + parts(outputs[1])) == list(range(20))
     assert sum("done in" in output for output in outputs) == 1
     stamp = store.stamp(SHARED_STEP)
     assert stamp is not None
