@@ -493,6 +493,14 @@ def test_two_runs_share_a_step_that_may_be_shared(tmp_path: Path) -> None:
     assert not store.partial(SHARED_STEP).exists()
 
 
+def test_a_forced_run_makes_a_shared_step_again(tmp_path: Path) -> None:
+    for options, made in (((), range(20)), ((), []), (("--force",), range(20))):
+        process = sharing(tmp_path, 0, *options)
+        assert parts(process.communicate()[0]) == list(made)
+        assert process.returncode == 0
+    assert len(Store(tmp_path / "store").stamp(SHARED_STEP).outputs) == 20  # type: ignore[union-attr]
+
+
 def test_nobody_else_touches_a_folder_that_is_shared(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     process = sharing(tmp_path, 0.05)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.recipe import BertSettings, Section
+from stages.acoustic.frontends.units import empty_encoder as empty_encoder
+from stages.acoustic.frontends.units import open_split as open_split
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from stages.acoustic.encoders import UnitEncoder
 
 STAGES = frozenset({"quantizer", "discretize", "bert"})
@@ -23,26 +22,8 @@ class Settings(Section):
     name: Literal["unit_bert"] = "unit_bert"
 
 
-def open_split(
-    settings: Settings, folders: Mapping[str, Path]
-) -> Callable[[str], NDArray[np.int64]]:
-    """Token ids (F,) of an utterance."""
-    from stages.units.corpus import UnitCorpus
-    from stages.units.vocabulary import Vocabulary
-
-    vocabulary, units = Vocabulary.load(folders["vocabulary"]), UnitCorpus(folders["units"])
-    return lambda utterance_id: vocabulary.tokens(units[utterance_id])
-
-
 def new_encoder(settings: Settings, bert: BertSettings, folders: Mapping[str, Path]) -> UnitEncoder:
     """The pretrained BERT, all of whose weights count as pretrained."""
     from stages.acoustic.encoders import UnitEncoder
 
     return UnitEncoder.pretrained(folders["bert"])
-
-
-def empty_encoder(config: Mapping[str, Any]) -> UnitEncoder:
-    """The encoder of a saved model, before its weights are loaded."""
-    from stages.acoustic.encoders import UnitEncoder
-
-    return UnitEncoder(dict(config))

@@ -111,6 +111,13 @@ def train(
             session.doctor.restore(start.state["task_state"]["doctor"])
         if done < settings.updates:
             _run_fairseq(cfg, session, folder)
+    return _finished(settings, session, folder, say)
+
+
+def _finished(
+    settings: QuantizerSettings, session: Session, folder: Path, say: Callable[[str], None]
+) -> Trained:
+    """What the last checkpoint and the session hold; RunError if fairseq stopped before."""
     end = checkpoints.newest(folder, say)
     if end is None or end.updates < settings.updates:
         raise RunError(
@@ -122,8 +129,8 @@ def train(
     return Trained(
         model_config(settings),
         end.state["model"],
-        history.records(),
-        crops.left_out,
+        session.history.records(),
+        session.crops.left_out,
         session.doctor.state.collapses,
         session.doctor.state.repairs,
     )
