@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.quantizer.codebook import Init, code_shares, code_vectors, perplexity
+from stages.quantizer import codebook
+from stages.quantizer.codebook import Init, InputNorm, code_shares, code_vectors, perplexity
 from stages.quantizer.encoder import TimeGroupNorm
 
 
 class KmeansCodebook(nn.Module):
     """The nearest code to the projected features, straight through; two losses move the codes.
 
-    Not in fairseq, and off unless asked for: `input_norm` puts a LayerNorm before the projection;
+    Not in fairseq, and off unless asked for: `input_norm` puts a norm before the projection;
     `codebook_init="normal"` draws N(0, 1), the scale of the features after the norm, where
     fairseq draws N(0, 0.01 ** 2); the first `quantize_after` updates train on unquantized
     features, and the codes then start at centres of a batch's features, because from the start
@@ -33,7 +34,7 @@ class KmeansCodebook(nn.Module):
         *,
         combine_groups: bool,
         gamma: float,
-        input_norm: bool = False,
+        input_norm: InputNorm = "none",
         codebook_init: Init = "fairseq",
         quantize_after: int = 0,
         restart_every: int = 0,
@@ -47,7 +48,7 @@ class KmeansCodebook(nn.Module):
         self.projection = nn.Sequential(
             nn.Conv1d(dim, dim, 1, groups=groups, bias=False), TimeGroupNorm(groups, dim)
         )
-        self.input_norm = nn.LayerNorm(dim) if input_norm else None
+        self.input_norm = codebook.input_norm(input_norm, dim)
         self.gamma = gamma
         self.quantize_after = quantize_after
         self.restart_every, self.restart_until = restart_every, restart_until
@@ -114,7 +115,7 @@ class KmeansCodebook(nn.Module):
 
     def projected(self, z_BDF: Tensor) -> Tensor:
         if self.input_norm is not None:
-            z_BDF = self.input_norm(z_BDF.transpose(1, 2)).transpose(1, 2)
+            z_BDF = self.input_norm(z_BDF)
         projected: Tensor = self.projection(z_BDF)
         return projected
 
