@@ -39,11 +39,7 @@ class QuantizerSettings(Section):
         0.7, gt=0, le=1, description="share of the updates after which the last is reached"
     )
     kmeans_gamma: float = Field(0.25, ge=0, description="weight of the commitment loss")
-    input_norm: Literal["none", "frame", "utterance"] = Field(
-        "frame",
-        description="before the projection each frame, or each channel over the utterance, to mean "
-        "0 and variance 1 (fairseq: none)",
-    )
+    input_norm: bool = Field(True, description="LayerNorm before the projection (not in fairseq)")
     projection_init: Literal["fairseq", "normal"] = Field(
         "normal", description="normal: N(0, 1) weights, so that logits are spread from the start"
     )

@@ -11,47 +11,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 Init = Literal["fairseq", "normal"]
-InputNorm = Literal["none", "frame", "utterance"]
-
-
-class FrameNorm(nn.LayerNorm):
-    """Each frame to mean 0 and variance 1 over its channels."""
-
-    def forward(self, z_BDF: Tensor) -> Tensor:
-        return super().forward(z_BDF.transpose(1, 2)).transpose(1, 2)
-
-
-class UtteranceNorm(nn.Module):
-    """Each channel to mean 0 and variance 1 over the utterance's frames, as cepstra are normalised.
-
-    What stays the same all along, the microphone and a part of the voice, drops out. All F frames
-    count: pad none.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
-
-    def forward(self, z_BDF: Tensor) -> Tensor:
-        # layer_norm over time; group_norm would refuse a single frame
-        normed_BDF = F.layer_norm(z_BDF.float(), z_BDF.shape[-1:])
-        return (normed_BDF * self.weight[:, None] + self.bias[:, None]).type_as(z_BDF)
-
-
-def input_norm(kind: InputNorm, dim: int) -> FrameNorm | UtteranceNorm | None:
-    """What stands before a codebook's projection, (B, D, F) to (B, D, F).
-
-    Raises:
-        ValueError: `kind` is none of the three.
-    """
-    if kind == "none":
-        return None
-    if kind not in ("frame", "utterance"):
-        raise ValueError(f"input_norm must be none, frame or utterance, not {kind!r}")
-    return FrameNorm(dim) if kind == "frame" else UtteranceNorm(dim)
 
 
 def perplexity(probabilities_GV: Tensor) -> Tensor:

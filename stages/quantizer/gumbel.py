@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.quantizer import codebook
-from stages.quantizer.codebook import Init, InputNorm, code_shares, perplexity
+from stages.quantizer.codebook import Init, code_shares, perplexity
 
 REHEATED = 100  # updates that the temperature takes to fall again after a repair
 
@@ -18,7 +17,7 @@ REHEATED = 100  # updates that the temperature takes to fall again after a repai
 class GumbelCodebook(nn.Module):
     """Codes drawn from logits by Gumbel softmax, straight through; the likeliest in eval mode.
 
-    Not in fairseq, and off unless asked for: `input_norm` puts a norm before the projection;
+    Not in fairseq, and off unless asked for: `input_norm` puts a LayerNorm before the projection;
     `projection_init="normal"` gives the layer that yields logits N(0, 1) weights at any depth
     (fairseq: at depth 1 only); `codebook_init="normal"` centres the codebook: N(0, 1) for U(0, 1).
 
@@ -36,7 +35,7 @@ class GumbelCodebook(nn.Module):
         depth: int,
         activation: nn.Module,
         temperature: tuple[float, float, float],
-        input_norm: InputNorm = "none",
+        input_norm: bool = False,
         projection_init: Init = "fairseq",
         codebook_init: Init = "fairseq",
     ) -> None:
@@ -57,7 +56,7 @@ class GumbelCodebook(nn.Module):
         if depth == 1 or projection_init == "normal":
             nn.init.normal_(last.weight)
             nn.init.zeros_(last.bias)
-        self.input_norm = codebook.input_norm(input_norm, dim)
+        self.input_norm = nn.LayerNorm(dim) if input_norm else None
         self.temperatures = temperature
         self.temperature = temperature[0]
         self.reheated_at: int | None = None  # update of a repair: see doctor.py
@@ -78,14 +77,11 @@ class GumbelCodebook(nn.Module):
 
     def logits(self, z_BDF: Tensor) -> Tensor:
         """(N, G, V)."""
-        logits: Tensor = self.weight_proj(self.normed(z_BDF))
-        return logits.view(-1, self.groups, self.codes)
-
-    def normed(self, z_BDF: Tensor) -> Tensor:
-        """What the projection is given, (N, D)."""
+        z_ND = z_BDF.transpose(1, 2).reshape(-1, z_BDF.size(1))
         if self.input_norm is not None:
-            z_BDF = self.input_norm(z_BDF)
-        return z_BDF.transpose(1, 2).flatten(0, 1)
+            z_ND = self.input_norm(z_ND)
+        logits: Tensor = self.weight_proj(z_ND)
+        return logits.view(-1, self.groups, self.codes)
 
     def scores(self, z_BDF: Tensor) -> Tensor:
         """What the codes are chosen by, the larger the better, (B, F, G, V): the logits."""

@@ -95,7 +95,7 @@ def in_words(report: dict[str, Any]) -> str:
 
 REMEDY = (
     "train again with quantizer.on_collapse: repair, a larger quantizer.diversity_weight (Gumbel), "
-    "or input_norm frame and codebook_init normal"
+    "or input_norm on and codebook_init normal"
 )
 
 

@@ -9,15 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.quantizer import codebook
-from stages.quantizer.codebook import Init, InputNorm, code_shares, code_vectors, perplexity
+from stages.quantizer.codebook import Init, code_shares, code_vectors, perplexity
 from stages.quantizer.encoder import TimeGroupNorm
 
 
 class KmeansCodebook(nn.Module):
     """The nearest code to the projected features, straight through; two losses move the codes.
 
-    Not in fairseq, and off unless asked for: `input_norm` puts a norm before the projection;
+    Not in fairseq, and off unless asked for: `input_norm` puts a LayerNorm before the projection;
     `codebook_init="normal"` draws N(0, 1), the scale of the features after the norm, where
     fairseq draws N(0, 0.01 ** 2); the first `quantize_after` updates train on unquantized
     features, and the codes then start at centres of a batch's features, because from the start
@@ -34,7 +33,7 @@ class KmeansCodebook(nn.Module):
         *,
         combine_groups: bool,
         gamma: float,
-        input_norm: InputNorm = "none",
+        input_norm: bool = False,
         codebook_init: Init = "fairseq",
         quantize_after: int = 0,
         restart_every: int = 0,
@@ -48,7 +47,7 @@ class KmeansCodebook(nn.Module):
         self.projection = nn.Sequential(
             nn.Conv1d(dim, dim, 1, groups=groups, bias=False), TimeGroupNorm(groups, dim)
         )
-        self.input_norm = codebook.input_norm(input_norm, dim)
+        self.input_norm = nn.LayerNorm(dim) if input_norm else None
         self.gamma = gamma
         self.quantize_after = quantize_after
         self.restart_every, self.restart_until = restart_every, restart_until
@@ -115,7 +114,7 @@ class KmeansCodebook(nn.Module):
 
     def projected(self, z_BDF: Tensor) -> Tensor:
         if self.input_norm is not None:
-            z_BDF = self.input_norm(z_BDF)
+            z_BDF = self.input_norm(z_BDF.transpose(1, 2)).transpose(1, 2)
         projected: Tensor = self.projection(z_BDF)
         return projected
 

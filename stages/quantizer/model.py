@@ -40,7 +40,7 @@ class QuantizerConfig(PretrainedConfig):
         projection_depth: int = 1,
         temperatures: Sequence[float] = (2.0, 0.5, 0.999995),
         kmeans_gamma: float = 0.25,
-        input_norm: str = "none",
+        input_norm: bool = False,
         projection_init: str = "fairseq",
         codebook_init: str = "fairseq",
         quantize_after: int = 0,

@@ -45,7 +45,7 @@ DEFAULTS: dict[str, Any] = {
 }
 # Ours, which a checkpoint of our own stage 1 has: all off in fairseq.
 ADDITIONS: dict[str, Any] = {
-    "input_norm": "none",
+    "input_norm": False,
     "projection_init": "fairseq",
     "codebook_init": "fairseq",
     "quantize_after": 0,

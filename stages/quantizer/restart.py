@@ -106,7 +106,9 @@ def _redraw_vectors(
 def _logit_layer(codebook: GumbelCodebook) -> tuple[nn.Linear, Tensor]:
     """The layer that yields logits, and what the batch gave it, (N, D)."""
     assert codebook.last_inputs_BDF is not None
-    hidden_ND = codebook.normed(codebook.last_inputs_BDF)
+    hidden_ND = codebook.last_inputs_BDF.transpose(1, 2).flatten(0, 1)
+    if codebook.input_norm is not None:
+        hidden_ND = codebook.input_norm(hidden_ND)
     layer = codebook.weight_proj
     if isinstance(layer, nn.Sequential):
         hidden_ND, layer = layer[:-1](hidden_ND), layer[-1]

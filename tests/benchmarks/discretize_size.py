@@ -68,7 +68,7 @@ def _measure(utterances: int) -> dict[str, float]:
             encoder_layers=[(8, 10, 5), (8, 8, 4), (8, 4, 4), (8, 4, 4)],
             aggregator_layers=[(8, 2, 1)],
             codes=64,
-            input_norm="utterance",
+            input_norm=True,
             projection_init="normal",
             codebook_init="normal",
         )

@@ -31,9 +31,8 @@ NAME = "vqasr_wav2vec"
 class VqasrWav2VecConfig(Wav2VecConfig):  # type: ignore[misc]
     """fairseq's settings of wav2vec, and our additions, all off."""
 
-    input_norm: str = field(
-        default="none",
-        metadata={"help": "before the quantizer's projection: none, frame or utterance"},
+    input_norm: bool = field(
+        default=False, metadata={"help": "LayerNorm before the quantizer's projection"}
     )
     projection_init: str = field(
         default="fairseq", metadata={"help": "fairseq, or normal: logits from N(0, 1) weights"}

@@ -30,12 +30,10 @@ SMALL: dict[str, Any] = {
     "projection_init": "normal",
 }
 KINDS: dict[str, dict[str, Any]] = {
-    "gumbel": {"input_norm": "frame"},
+    "gumbel": {"input_norm": True},
     "gumbel two layers": {"projection_depth": 2, "combine_groups": True},
-    "kmeans": {"quantizer_type": "kmeans", "input_norm": "frame"},
+    "kmeans": {"quantizer_type": "kmeans", "input_norm": True},
     "kmeans shared": {"quantizer_type": "kmeans", "combine_groups": True},
-    "gumbel, norm over time": {"input_norm": "utterance"},
-    "kmeans, norm over time": {"quantizer_type": "kmeans", "input_norm": "utterance"},
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "as the paper": {},

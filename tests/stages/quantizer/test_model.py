@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {
     "encoder_layers": [(16, 10, 5), (16, 8, 4), (16, 4, 2)],
     "aggregator_layers": [(12, 2, 1), (12, 3, 1)],
     "codes": 8,
-    "input_norm": "frame",
+    "input_norm": True,
     "codebook_init": "normal",
 }
 

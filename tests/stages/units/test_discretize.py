@@ -53,7 +53,7 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
         aggregator_layers=[(8, 2, 1)],
         groups=2,
         codes=6,
-        input_norm="frame",
+        input_norm=True,
         projection_init="normal",
         codebook_init="normal",
     )

@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
 }
 # fairseq's initialisation, made for 400,000 updates, and no diversity loss
 GUMBEL: dict[str, Any] = SMALL | {
-    "input_norm": "none",
+    "input_norm": False,
     "projection_init": "fairseq",
     "codebook_init": "fairseq",
     "projection_depth": 2,
@@ -45,7 +45,7 @@ GUMBEL: dict[str, Any] = SMALL | {
 # a commitment loss so heavy that the features all move to one code
 KMEANS: dict[str, Any] = SMALL | {
     "type": "kmeans",
-    "input_norm": "none",
+    "input_norm": False,
     "codebook_init": "fairseq",
     "combine_groups": False,
     "kmeans_gamma": 20.0,

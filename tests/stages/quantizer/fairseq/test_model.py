@@ -153,7 +153,7 @@ def test_additions_change_what_they_name() -> None:
     added = build(
         VqasrWav2Vec,
         CASES["gumbel two layers, BCE"]
-        | {"input_norm": "frame", "projection_init": "normal", "codebook_init": "normal"},
+        | {"input_norm": True, "projection_init": "normal", "codebook_init": "normal"},
     )
     assert set(added.state_dict()) - set(plain.state_dict()) == {
         "vector_quantizer.input_norm.weight",
