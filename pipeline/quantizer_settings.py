@@ -13,6 +13,24 @@ MOST_CODES = 32_767  # units are stored as int16
 Layer = tuple[int, int, int]  # (channels, kernel, stride)
 
 
+class AugmentSettings(Section):
+    """Changes of the crops that stage 1 trains on; see stages/quantizer/augment.py."""
+
+    speed: float = Field(0.1, ge=0, le=0.5, description="faster and slower by up to this share")
+    response_db: float = Field(
+        4.0, ge=0, le=20, description="deviation of the frequency response, dB"
+    )
+    noise_probability: float = Field(0.5, ge=0, le=1, description="share of crops with noise")
+    snr_db: tuple[float, float] = Field((5.0, 30.0), description="of the noise: from, to")
+
+    @field_validator("snr_db")
+    @classmethod
+    def _ascends(cls, snr_db: tuple[float, float]) -> tuple[float, float]:
+        if snr_db[0] > snr_db[1]:
+            raise ValueError("two numbers, the smaller first")
+        return snr_db
+
+
 class QuantizerSettings(Section):
     """vq-wav2vec. The defaults suit a short run; `recipes/` says where the paper departs."""
 
@@ -82,6 +100,9 @@ class QuantizerSettings(Section):
     warmup_updates: int = Field(30, ge=0)
     crop_samples: int = Field(32_000, ge=1_000, description="longest crop, samples at 16 kHz")
     batch_samples: int = Field(256_000, ge=1_000, description="samples per batch")
+    augment: AugmentSettings | None = Field(
+        None, description="speech changed at random while training; none as the paper"
+    )
     precision: Precision = Field("auto", description=PRECISION)
     checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
 
@@ -96,6 +117,8 @@ class QuantizerSettings(Section):
             del values["quantize_after"]
         if self.type == "none" or self.on_collapse != "repair":
             del values["on_collapse"]
+        if self.augment is None:
+            del values["augment"]
         return values
 
     # What two values must agree on is checked with the later one, so that a mistake hides no other;

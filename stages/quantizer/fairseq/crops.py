@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest, Utterance
+from pipeline.quantizer_settings import AugmentSettings
+from stages.quantizer import augment
 from stages.quantizer.fairseq.bridge import import_fairseq
 
 import_fairseq()
@@ -41,6 +43,7 @@ class Crops(FairseqDataset):  # type: ignore[misc]
         seed: int,
         crop_samples: int,
         shortest_samples: int,
+        augment: AugmentSettings | None = None,
     ) -> None:
         super().__init__()
         every = [(manifest, utterance) for manifest in speech for utterance in manifest]
@@ -56,6 +59,7 @@ class Crops(FairseqDataset):  # type: ignore[misc]
                 remedy="give longer recordings, or lower quantizer.prediction_steps",
             )
         self.seed, self.crop_samples, self.epoch = seed, crop_samples, 1
+        self.augment = augment
         lengths = [min(u.samples, crop_samples) for _, u in self.entries]
         self.sizes: NDArray[np.int64] = np.array(lengths, dtype=np.int64)
         self._cache: dict[int, torch.Tensor] = {}
@@ -105,8 +109,14 @@ class Crops(FairseqDataset):  # type: ignore[misc]
 
     def _crop(self, index: int, samples: torch.Tensor, length: int) -> torch.Tensor:
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        start = int(rng.integers(len(samples) - length + 1))
-        return samples[start : start + length]
+        if self.augment is None:
+            start = int(rng.integers(len(samples) - length + 1))
+            return samples[start : start + length]
+        speed = min(augment.speed_of(rng, self.augment), len(samples) / length)
+        taken = round(length * speed)
+        start = int(rng.integers(len(samples) - taken + 1))
+        heard = augment.resampled(samples[start : start + taken].numpy(), speed, length)
+        return torch.from_numpy(augment.changed(heard, rng, self.augment))
 
     def _samples(self, index: int) -> torch.Tensor:
         if index in self._cache:

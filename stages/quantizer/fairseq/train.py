@@ -86,6 +86,7 @@ def train(
         seed=seed,
         crop_samples=settings.crop_samples,
         shortest_samples=shortest_samples(settings),
+        augment=settings.augment,
     )
     if not settings.updates:
         weights = initial_weights(VqasrWav2VecConfig(**model_section(settings)), initial_seed(seed))
