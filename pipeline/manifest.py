@@ -19,6 +19,18 @@ MANIFEST = "manifest.jsonl"
 AUDIO_ROOT = "audio_root.txt"  # where audio that was left in place lies; not part of any hash
 LOOK_AGAIN = "restore the file, or run again with --verify and without --stage: stage 0 looks anew"
 
+COPY_MARK = "@speed-"  # in the id of a copy of an utterance at another speed
+
+
+def copy_id(utterance_id: str, speed: float) -> str:
+    """The id of a copy at another speed: `a@speed-0.9`."""
+    return f"{utterance_id}{COPY_MARK}{speed:g}"
+
+
+def original_id(utterance_id: str) -> str:
+    """The id of the recording that a copy was made of; of any other utterance its own."""
+    return utterance_id.partition(COPY_MARK)[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
@@ -43,6 +55,11 @@ class Utterance:
     @property
     def seconds(self) -> float:
         return self.samples / audio.SAMPLE_RATE_HZ
+
+    @property
+    def is_copy(self) -> bool:
+        """Made of another utterance of the split, at another speed."""
+        return COPY_MARK in self.id
 
 
 class Manifest:

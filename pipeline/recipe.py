@@ -31,6 +31,18 @@ class CorpusSettings(Section):
         ["train", "unlabelled"], min_length=1, description="speech of stages 1 and 3"
     )
     allow_shared_speakers: bool = Field(False, description="a speaker may be in train and test")
+    train_speeds: list[float] = Field(
+        [],
+        description="copies of the training speech at other speeds, such as [0.9, 1.1]: other "
+        "voices, the same words. They join their originals in a budget and count for nothing",
+    )
+
+    @field_validator("train_speeds")
+    @classmethod
+    def _speeds_can_be(cls, speeds: list[float]) -> list[float]:
+        if any(not 0.5 <= speed <= 2 or speed == 1 for speed in speeds):
+            raise ValueError("speeds from 0.5 to 2, without 1, the original")
+        return each_once(speeds)
 
 
 class TextSettings(Section):

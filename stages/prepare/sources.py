@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ from pipeline.audio import file_sha256
 from pipeline.console import Progress
 from pipeline.errors import UserError
 from pipeline.folders import make
+from pipeline.manifest import COPY_MARK, copy_id
 from pipeline.recipe import CORPORA, CorpusSettings
 from pipeline.store import write_atomically
 from stages.prepare.corpus import Source
@@ -43,12 +45,33 @@ def splits(settings: CorpusSettings) -> dict[str, list[Source]]:
         )
     found: dict[str, list[Source]] = corpus_module(settings).splits(settings)
     found |= unlabelled_sources(settings, found)
+    found["train"] = with_copies(found["train"], settings.train_speeds)
     for split, sources in found.items():
         if not sources:
             raise UserError(
                 f"The split {split} has no utterances.", remedy="see corpus in the recipe"
             )
     return found
+
+
+def with_copies(sources: Sequence[Source], speeds: Sequence[float]) -> list[Source]:
+    """The sources, and behind them a copy of each at every other speed.
+
+    Raises:
+        UserError: an id that looks like a copy's.
+    """
+    taken = [s.id for s in sources if speeds and COPY_MARK in s.id]
+    if taken:
+        raise UserError(
+            f"Utterance id '{taken[0]}' of the training list looks like a copy's.",
+            constraint=f"no id with {COPY_MARK} where corpus.train_speeds is set",
+        )
+    copies = [
+        replace(s, id=copy_id(s.id, speed), parameters={**s.parameters, "speed": speed})
+        for speed in speeds
+        for s in sources
+    ]
+    return [*sources, *copies]
 
 
 class FileHashes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import audio
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError
-from pipeline.manifest import Manifest, Utterance
+from pipeline.manifest import Manifest, Utterance, original_id
 from pipeline.recipe import LmSettings, Recipe
 from pipeline.stage import Step, StepContext
 from stages.prepare.corpus import Source, load_file
@@ -200,10 +200,12 @@ def _prepare(
         audio.check(samples)
     except BadAudio as error:
         return row | {"rejected": error.what}
-    bandwidth_hz = source.parameters.get("bandwidth_hz")
-    made = loaded.made or loaded.rate_hz != audio.SAMPLE_RATE_HZ or bandwidth_hz is not None
+    bandwidth_hz, speed = (source.parameters.get(key) for key in ("bandwidth_hz", "speed"))
+    made = loaded.made or loaded.rate_hz != audio.SAMPLE_RATE_HZ
     if bandwidth_hz is not None:
-        samples = audio.band_limit(samples, int(bandwidth_hz))
+        samples, made = audio.band_limit(samples, int(bandwidth_hz)), True
+    if speed is not None:
+        samples, made = audio.at_speed(samples, float(speed)), True
     if len(samples) < SHORTEST_SECONDS * audio.SAMPLE_RATE_HZ:
         return row | {"rejected": f"shorter than {SHORTEST_SECONDS} s: {len(samples)} samples"}
     path = f"audio/{_file_name(source.id)}.flac" if made else ""
@@ -235,15 +237,21 @@ def write_budget(ctx: StepContext, *, budget: str) -> None:
     """Write the ids of a budget's utterances, one a line, and how much speech they are."""
     from stages.prepare.budgets import choose
 
-    chosen = choose(Manifest.load(ctx.inputs["train"]), budget)
+    train = Manifest.load(ctx.inputs["train"])
+    chosen = choose((u for u in train if not u.is_copy), budget)
     seconds = sum(u.speech_seconds for u in chosen)
     speakers = len({u.speaker for u in chosen})
-    ids = sorted(u.id for u in chosen)
+    originals = {u.id for u in chosen}
+    ids = sorted(u.id for u in train if original_id(u.id) in originals)
     (ctx.folder / "ids.txt").write_text("".join(f"{i}\n" for i in ids), "utf-8")
-    facts = {"budget": budget, "utterances": len(ids), "speakers": speakers}
+    facts = {"budget": budget, "utterances": len(chosen), "speakers": speakers}
+    facts["copies"] = len(ids) - len(chosen)
     facts_text = json.dumps(facts | {"speech_seconds": round(seconds, 2)}, indent=1)
     (ctx.folder / "summary.json").write_text(facts_text, "utf-8")
-    ctx.say(f"{len(ids)} utterances, {seconds / 60:.2f} min of speech, {speakers} speakers")
+    copies = f"; {facts['copies']} copies at other speeds" if facts["copies"] else ""
+    ctx.say(
+        f"{len(chosen)} utterances, {seconds / 60:.2f} min of speech, {speakers} speakers{copies}"
+    )
 
 
 def write_text(ctx: StepContext, *, sentences: list[str] | None, name: str, alphabet: str) -> None:
@@ -252,7 +260,8 @@ def write_text(ctx: StepContext, *, sentences: list[str] | None, name: str, alph
 
     if sentences is None:
         train = Manifest.load(ctx.inputs["train"])
-        sentences = [u.transcript for u in train if u.transcript is not None]
+        originals = (u for u in train if not u.is_copy)
+        sentences = [u.transcript for u in originals if u.transcript is not None]
     kept = [text for text in (normalise(s, alphabet)[0] for s in sentences) if text]
     if not kept:
         raise UserError(

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RunError, UserError
+from pipeline.manifest import original_id
 from pipeline.recipe import BertSettings
 from pipeline.stage import StepContext
 
@@ -89,9 +90,14 @@ def _refuse_longer(tokens: dict[str, NDArray[np.int64]], positions: int) -> None
 
 
 def _kept_back(names: list[str]) -> set[str]:
-    """Utterances for validation: those whose hashed names come first, the same everywhere."""
-    count = min(VALIDATION_AT_MOST, int(len(names) * VALIDATION_SHARE))
-    return set(sorted(names, key=lambda n: hashlib.sha256(n.encode()).hexdigest())[:count])
+    """Utterances for validation: those whose hashed names come first, the same everywhere.
+
+    Copies at other speeds go with their originals: the same words are not learnt from.
+    """
+    originals = {original_id(name) for name in names}
+    count = min(VALIDATION_AT_MOST, int(len(originals) * VALIDATION_SHARE))
+    chosen = sorted(originals, key=lambda n: hashlib.sha256(n.encode()).hexdigest())[:count]
+    return {name for name in names if original_id(name) in chosen}
 
 
 def bert_config(settings: BertSettings, vocabulary_size: int) -> dict[str, Any]:

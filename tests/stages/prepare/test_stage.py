@@ -15,13 +15,14 @@ import soundfile
 
 from pipeline import audio
 from pipeline.errors import UserError
-from pipeline.manifest import Manifest, Utterance, audio_place
+from pipeline.manifest import Manifest, Utterance, audio_place, original_id
 from pipeline.recipe import Recipe
 from pipeline.stage import Step, StepContext
 from pipeline.store import hash_outputs
 from stages.prepare import stage
 from stages.prepare.corpora import synthetic, tsv
 from stages.prepare.corpus import Source
+from stages.prepare.sources import with_copies
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
 NOISE = (0.1 * np.random.RandomState(0).standard_normal(16_000)).astype(np.float32)
@@ -280,7 +281,8 @@ def test_budgets_are_written_as_ids(context: MakeContext, tmp_path: Path) -> Non
     assert len(ids) == 4
     assert ids == sorted(ids)
     facts = json.loads((ctx.folder / "summary.json").read_text())
-    assert facts == {"budget": "4s", "utterances": 4, "speakers": 2, "speech_seconds": 4.0}
+    sizes = {"budget": "4s", "utterances": 4, "speakers": 2, "speech_seconds": 4.0}
+    assert facts == sizes | {"copies": 0}
 
 
 def test_text_is_normalised_and_never_of_dev(context: MakeContext, tmp_path: Path) -> None:
@@ -339,3 +341,55 @@ def test_renamed_audio_is_found_in_each_of_two_copies_of_a_corpus(
             assert len(manifest.samples(utterance)) == utterance.samples
             assert manifest.audio_path(utterance).is_relative_to(root)
     assert ran == [6, 0, 0]
+
+
+def with_copies_of(ctx: StepContext, root: Path) -> Manifest:
+    soundfile.write(root / "a.wav", NOISE, 16_000)
+    soundfile.write(root / "b.wav", NOISE[:8000], 16_000)
+    both = [source(root, "a.wav"), source(root, "b.wav", "turn right")]
+    return write_split(ctx, with_copies(both, [0.5, 1.25]))
+
+
+def test_copies_at_other_speeds_are_shorter_or_longer_by_that_factor(
+    context: MakeContext, tmp_path: Path
+) -> None:
+    manifest = with_copies_of(context("train"), tmp_path)
+    assert [(u.id, u.samples) for u in manifest] == [
+        ("a", 16_000),
+        ("a@speed-0.5", 32_000),
+        ("a@speed-1.25", 12_800),
+        ("b", 8_000),
+        ("b@speed-0.5", 16_000),
+        ("b@speed-1.25", 6_400),
+    ]
+    assert len(manifest.samples(manifest["a@speed-1.25"])) == 12_800
+
+
+def test_copies_join_their_originals_in_a_budget_and_count_for_nothing(
+    context: MakeContext, tmp_path: Path
+) -> None:
+    train = context("train")
+    with_copies_of(train, tmp_path)
+    ctx = context("budget", {"train": train.folder})
+    stage.write_budget(ctx, budget="1.2s")
+    told = json.loads((ctx.folder / "summary.json").read_text("utf-8"))
+    ids = (ctx.folder / "ids.txt").read_text("utf-8").split()
+    (first,) = {original_id(i) for i in ids}
+    assert ids == [first, f"{first}@speed-0.5", f"{first}@speed-1.25"]
+    assert told["utterances"] == 1 and told["copies"] == 2
+    assert told["speech_seconds"] == {"a": 1.0, "b": 0.5}[first]
+
+
+def test_copies_put_no_sentence_into_the_text_twice(context: MakeContext, tmp_path: Path) -> None:
+    train = context("train")
+    with_copies_of(train, tmp_path)
+    ctx = context("text", {"train": train.folder})
+    stage.write_text(ctx, sentences=None, name="train", alphabet=ALPHABET)
+    assert (ctx.folder / "lm_text.txt").read_text("utf-8") == "turn left\nturn right\n"
+
+
+def test_an_id_that_looks_like_a_copys_is_refused(tmp_path: Path) -> None:
+    likely = replace(source(tmp_path, "a.wav"), id="a@speed-0.9")
+    assert with_copies([likely], []) == [likely]
+    with pytest.raises(UserError, match="looks like a copy's"):
+        with_copies([likely], [0.9])

@@ -238,3 +238,10 @@ def test_who_is_kept_back_does_not_depend_on_the_order() -> None:
     assert kept == bert._kept_back(names[::-1])
     assert len(kept) == 8
     assert len(bert._kept_back([f"u{n}" for n in range(5000)])) == bert.VALIDATION_AT_MOST
+
+
+def test_copies_at_other_speeds_are_kept_back_with_their_originals() -> None:
+    names = [f"u{n}{copy}" for n in range(60) for copy in ("", "@speed-0.9", "@speed-1.1")]
+    kept_back = bert._kept_back(names)
+    assert len(kept_back) == 6  # 4 % of 60, three times
+    assert {name.partition("@")[0] for name in set(names) - kept_back}.isdisjoint(kept_back)
