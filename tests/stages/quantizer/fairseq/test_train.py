@@ -77,9 +77,15 @@ def train_with_kills(
     return result
 
 
-@pytest.mark.parametrize("kind", ["gumbel", "kmeans", "none"])
-def test_kills_in_mid_epoch_change_no_bit(speech: Manifest, tmp_path: Path, kind: str) -> None:
-    settings = small(type=kind)
+@pytest.mark.parametrize(
+    "changes",
+    [{"type": "gumbel"}, {"type": "kmeans"}, {"type": "none"}, {"type": "kmeans", "augment": {}}],
+    ids=["gumbel", "kmeans", "none", "kmeans, augmented"],
+)
+def test_kills_in_mid_epoch_change_no_bit(
+    speech: Manifest, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    settings = small(**changes)
     whole = train_with_kills(settings, speech, tmp_path / "whole", [])
     killed = train_with_kills(settings, speech, tmp_path / "killed", [2, 3, 6, 7, 12])
     assert_same(whole, killed)
@@ -90,6 +96,12 @@ def test_another_seed_gives_other_weights(speech: Manifest, tmp_path: Path) -> N
     a = train(small(updates=2), [speech], seed=1, folder=tmp_path / "a")
     b = train(small(updates=2), [speech], seed=2, folder=tmp_path / "b")
     assert any(not torch.equal(a.weights[name], b.weights[name]) for name in a.weights)
+
+
+def test_augmented_speech_gives_other_weights(speech: Manifest, tmp_path: Path) -> None:
+    plain = train(small(updates=2), [speech], seed=1, folder=tmp_path / "a")
+    changed = train(small(updates=2, augment={}), [speech], seed=1, folder=tmp_path / "b")
+    assert any(not torch.equal(plain.weights[n], changed.weights[n]) for n in plain.weights)
 
 
 def test_every_parameter_is_trained(speech: Manifest, tmp_path: Path) -> None:
