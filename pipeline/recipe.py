@@ -45,10 +45,15 @@ class CorpusSettings(Section):
         return each_once(speeds)
 
 
+TargetUnits = Literal["letters", "sentencepiece", "words"]
+
+
 class TextSettings(Section):
     """Targets of the CTC model."""
 
-    units: Literal["letters", "sentencepiece"] = "letters"
+    units: TargetUnits = Field(
+        "letters", description="words: for a small closed vocabulary, such as digits"
+    )
     pieces: int = Field(200, ge=8, description="SentencePiece vocabulary size")
     piece_type: Literal["unigram", "bpe"] = "unigram"
     alphabet: str = Field(

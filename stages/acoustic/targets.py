@@ -1,8 +1,9 @@
-"""What the CTC layer tells apart: letters with a word boundary, or SentencePiece pieces.
+"""What the CTC layer tells apart: letters with a word boundary, SentencePiece pieces, or words.
 
 Target 0 is always the CTC blank. Letters: 1 is the boundary `|` between words, then the alphabet
 in its order; `turn left` is `t u r n | l e f t`. Pieces: target i is piece i of the model, whose
 own piece 0, the unknown one, is never used, since every letter of the alphabet is a piece.
+Words: the words of the text in sorted order, for a small closed vocabulary such as digits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import sentencepiece
 
 from pipeline.errors import RunError, UserError
-from pipeline.recipe import TextSettings
+from pipeline.recipe import TargetUnits, TextSettings
 from stages.prepare.text import letters
 
 TARGETS = "targets.json"
@@ -27,10 +28,11 @@ BOUNDARY = "|"
 class Targets:
     """The output symbols of a CTC model, and the way from a transcript to them and back."""
 
-    def __init__(self, symbols: Sequence[str], pieces: Any = None) -> None:
+    def __init__(self, units: TargetUnits, symbols: Sequence[str], pieces: Any = None) -> None:
+        self.units = units
         self.symbols = tuple(symbols)
         self.blank = 0
-        self._pieces = pieces  # a SentencePieceProcessor, or None for letters
+        self._pieces = pieces  # a SentencePieceProcessor, or None
         self._ids = {symbol: i for i, symbol in enumerate(self.symbols)}
 
     def __len__(self) -> int:
@@ -38,44 +40,52 @@ class Targets:
 
     @property
     def boundary(self) -> int | None:
-        """The target between words; None where pieces mark the start of a word themselves."""
-        return self._ids[BOUNDARY] if self._pieces is None else None
+        """The target between words; None where targets tell by themselves where a word starts."""
+        return self._ids[BOUNDARY] if self.units == "letters" else None
 
     def encode(self, transcript: str) -> list[int]:
         """The targets of a normalised transcript.
 
         Raises:
-            RunError: it holds a letter that is not among the targets.
+            RunError: it holds a letter, or a word, that is not among the targets.
         """
-        if self._pieces is None:
-            symbols = BOUNDARY.join(transcript.split())
-            unknown = sorted(set(symbols) - self._ids.keys())
-            ids = [] if unknown else [self._ids[s] for s in symbols]
-        else:
+        if self._pieces is not None:
             ids = list(self._pieces.encode(transcript))
             unknown = ["an unknown piece"] if self.blank in ids else []
+        else:
+            words = transcript.split()
+            symbols = words if self.units == "words" else BOUNDARY.join(words)
+            unknown = sorted(set(symbols) - self._ids.keys())
+            ids = [] if unknown else [self._ids[s] for s in symbols]
         if unknown:
             raise RunError(
                 f"A transcript holds what no target stands for: '{transcript}'",
-                constraint="text normalised with the alphabet of the recipe (text.alphabet)",
+                constraint="only words of the language model's text, with text.units: words"
+                if self.units == "words"
+                else "text normalised with the alphabet of the recipe (text.alphabet)",
                 found=", ".join(unknown),
+                remedy="take letters or sentencepiece as text.units, or another lm.text"
+                if self.units == "words"
+                else "",
             )
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Words from targets that are already collapsed and free of blanks."""
         if self._pieces is None:
-            return " ".join("".join(self.symbols[i] for i in ids).replace(BOUNDARY, " ").split())
+            between = " " if self.units == "words" else ""
+            text = between.join(self.symbols[i] for i in ids)
+            return " ".join(text.replace(BOUNDARY, " ").split())
         return " ".join(str(self._pieces.decode([int(i) for i in ids])).split())
 
     @classmethod
     def load(cls, folder: Path) -> Targets:
-        """Read what `write_letters` or `train_pieces` left in `folder`."""
+        """Read what `make` left in `folder`."""
         told = json.loads((folder / TARGETS).read_text("utf-8"))
         pieces = None
         if told["units"] == "sentencepiece":
             pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / PIECES))
-        return cls(told["symbols"], pieces)
+        return cls(told["units"], told["symbols"], pieces)
 
 
 def make(folder: Path, settings: TextSettings, sentences: Sequence[str]) -> Targets:
@@ -87,6 +97,8 @@ def make(folder: Path, settings: TextSettings, sentences: Sequence[str]) -> Targ
     (folder / PIECES).unlink(missing_ok=True)
     if settings.units == "letters":
         symbols = [BLANK, BOUNDARY, *letters(settings.alphabet)]
+    elif settings.units == "words":
+        symbols = [BLANK, *sorted({word for sentence in sentences for word in sentence.split()})]
     else:
         symbols = _train_pieces(folder / PIECES, settings, sentences)
     told = {"units": settings.units, "blank": 0, "symbols": symbols}

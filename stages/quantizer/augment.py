@@ -51,7 +51,7 @@ def resampled(samples_S: Samples, speed: float, length: int) -> Samples:
 
     made = soxr.resample(samples_S, speed, 1.0, quality="MQ")
     short = length - len(made)
-    return np.pad(made, (0, short)) if short > 0 else made[:length]
+    return np.asarray(np.pad(made, (0, short)) if short > 0 else made[:length], np.float32)
 
 
 def _response(samples: int, rng: np.random.Generator, deviation_db: float) -> NDArray[np.float32]:

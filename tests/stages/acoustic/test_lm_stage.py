@@ -39,6 +39,7 @@ WORDS = [
 LETTERS = TextSettings()
 UNIGRAM = TextSettings(units="sentencepiece", pieces=45)
 BPE = TextSettings(units="sentencepiece", pieces=45, piece_type="bpe")
+WHOLE_WORDS = TextSettings(units="words")
 
 
 def sentences(count: int = 300) -> list[str]:
@@ -120,6 +121,25 @@ def test_lexicon_spells_every_word_of_the_text(tmp_path: Path, text: TextSetting
     for word, spelling in lexicon.items():
         end = [1] if text is LETTERS else []
         assert spelling == [*targets.encode(word), *end]
+
+
+def test_words_are_targets_in_sorted_order_and_the_lexicon_spells_each_as_itself(
+    tmp_path: Path,
+) -> None:
+    folder = make(tmp_path, WHOLE_WORDS)
+    targets = Targets.load(folder)
+    assert targets.symbols == ("<blank>", *sorted(WORDS))
+    said = "turn left turn turn"
+    assert [targets.symbols[i] for i in targets.encode(said)] == said.split()
+    assert targets.decode(targets.encode(said)) == said
+    assert targets.encode("") == []
+    assert read_lexicon(folder, targets) == {w: [n + 1] for n, w in enumerate(sorted(WORDS))}
+
+
+def test_a_word_that_the_text_lacks_is_named_where_words_are_targets(tmp_path: Path) -> None:
+    targets = Targets.load(make(tmp_path, WHOLE_WORDS))
+    with pytest.raises(RunError, match=r"(?s)turn sideways.*text\.units: words.*sideways.*remedy"):
+        targets.encode("turn sideways")
 
 
 def test_number_of_pieces_is_the_recipes(tmp_path: Path) -> None:

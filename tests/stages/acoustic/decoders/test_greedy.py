@@ -25,5 +25,5 @@ def test_runs_collapse_before_blanks_fall_away(path: list[int], ids: list[int]) 
     ],
 )
 def test_the_likeliest_targets_become_words(path: list[int], words: list[str]) -> None:
-    decoder = Greedy(Targets(["<blank>", "|", "a", "b"]))
+    decoder = Greedy(Targets("letters", ["<blank>", "|", "a", "b"]))
     assert decoder.decode(np.eye(4, dtype=np.float32)[path].reshape(-1, 4)) == words

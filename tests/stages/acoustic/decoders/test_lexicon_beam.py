@@ -44,9 +44,9 @@ class Pieces:
 
 
 # Blank is 0. Letters: 1 is the boundary. The words share beginnings and double letters.
-LETTERS = Targets(["<blank>", "|", "a", "b"])
+LETTERS = Targets("letters", ["<blank>", "|", "a", "b"])
 SPELT = {"one": [2, 1], "two": [2, 3, 1], "three": [3, 3, 1]}
-PIECES = Targets(["<blank>", "▁a", "▁ab", "b"], Pieces())
+PIECES = Targets("sentencepiece", ["<blank>", "▁a", "▁ab", "b"], Pieces())
 PIECED = {"one": [1], "two": [1, 3], "three": [2, 3, 3]}
 
 
