@@ -60,4 +60,4 @@ def _response(samples: int, rng: np.random.Generator, deviation_db: float) -> ND
     gains_db = deviation_db * rng.standard_normal(BANDS)
     bins_hz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE_HZ)
     gains_db_K = np.interp(bins_hz, edges_hz, gains_db).astype(np.float32)
-    return np.exp(gains_db_K * np.float32(math.log(10) / 20))
+    return np.asarray(np.exp(gains_db_K * np.float32(math.log(10) / 20)), np.float32)
