@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from pipeline.budget import budget_seconds as budget_seconds
 from pipeline.errors import UserError
+from pipeline.finetune_settings import FinetuneSettings as FinetuneSettings
+from pipeline.finetune_settings import checked
 from pipeline.quantizer_settings import QuantizerSettings as QuantizerSettings
 from pipeline.section import NO_RESULT, PRECISION, Precision, each_once
 from pipeline.section import Section as Section
@@ -140,45 +142,6 @@ class LmSettings(Section):
         return prune
 
 
-class FinetuneSettings(Section):
-    """CTC training, the same for every front-end."""
-
-    updates: int = Field(600, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    phases: tuple[float, float, float] = Field(
-        (0.1, 0.4, 0.5), description="tri-stage: shares of warm-up, hold and decay"
-    )
-    final_scale: float = Field(0.05, gt=0, le=1)
-    freeze_updates: int = Field(0, ge=0, description="pretrained weights rest for so long")
-    time_mask_probability: float = Field(0.03, ge=0, lt=1, description="a frame starts a mask")
-    time_mask_span: int = Field(10, ge=1, description="frames")
-    channel_mask_probability: float = Field(0.004, ge=0, lt=1)
-    channel_mask_span: int = Field(32, ge=1, description="channels")
-    subsample: int = Field(2, ge=1, le=8, description="frames joined before the CTC layer")
-    head_frames: int = Field(
-        1,
-        ge=1,
-        le=31,
-        description="frames of a convolution under the CTC layer; 1: none, the paper",
-    )
-    batch_frames: int = Field(6_000, ge=100, description="frames per batch, padding included")
-    precision: Precision = Field("auto", description=PRECISION)
-    seeds: list[int] = Field([1], min_length=1)
-    checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
-
-    @field_validator("phases")
-    @classmethod
-    def _whole(cls, phases: tuple[float, float, float]) -> tuple[float, float, float]:
-        if abs(sum(phases) - 1) > 1e-6 or min(phases) < 0:
-            raise ValueError("three shares, none negative, that add up to 1")
-        return phases
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        return each_once(seeds)
-
-
 class DecodeSettings(Section):
     """Lexicon beam search; weights are tuned on dev over the grid."""
 
@@ -208,19 +171,6 @@ class MachineSettings(Section):
     threads: int = Field(
         0, ge=0, description="0: OMP_NUM_THREADS if set, else the cores it may use"
     )
-
-
-BUDGET = re.compile(r"(\d+(?:\.\d+)?)(s|min|h)")
-
-
-def budget_seconds(budget: str) -> float | None:
-    """Seconds of labelled speech that a budget such as `10min` asks for; None for `all`."""
-    if budget == "all":
-        return None
-    match = BUDGET.fullmatch(budget)
-    if not match or float(match[1]) <= 0:
-        raise ValueError(f"'{budget}' is not a budget; write 30s, 10min, 1h or all")
-    return float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
 
 
 class Recipe(Section):
@@ -256,6 +206,11 @@ class Recipe(Section):
         for budget in budgets:
             budget_seconds(budget)
         return each_once(budgets)
+
+    @field_validator("finetune")
+    @classmethod
+    def _of_its_budgets(cls, settings: FinetuneSettings, info: ValidationInfo) -> FinetuneSettings:
+        return checked(settings, info)
 
     @property
     def frontend_name(self) -> str:

@@ -202,13 +202,12 @@ class _Planner:
 
     def _budget(self, budget: str, seed: int) -> None:
         recipe = self.recipe
-        settings, frontend = recipe.finetune, recipe.frontend
+        settings, frontend = recipe.finetune.for_budget(budget), recipe.frontend
         label = budget if len(recipe.finetune.seeds) == 1 else f"{budget}/seed{seed}"
         named: dict[str, Any] = {"budget": budget, "seed": seed}
         inputs = self._features("train") | {"budget": self.budgets[budget]}
         inputs["targets"] = self.targets
         told = {**settings.signed(), "seed": seed, "frontend": frontend.signed()}
-        del told["seeds"]
         if self.bert is not None:
             inputs["bert"] = self.bert
         else:  # the size of the Transformer, not how it would be pretrained

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
-from pipeline.recipe import FRONT_ENDS, BertSettings, FinetuneSettings, Section
+from pipeline.finetune_settings import CtcSettings
+from pipeline.recipe import FRONT_ENDS, BertSettings, Section
 from pipeline.stage import StepContext
 from stages.acoustic.labelled import Labelled, count_frames, refuse_longer
 
@@ -27,7 +28,7 @@ def finetune(
     *,
     frontend: Section,
     bert: BertSettings,
-    settings: FinetuneSettings,
+    settings: CtcSettings,
     seed: int,
 ) -> None:
     """Train the acoustic model of one budget and write it in HuggingFace form.
@@ -54,7 +55,7 @@ def _name(frontend: Section) -> str:
 
 
 def _labelled(
-    ctx: StepContext, frontend: Section, targets: Targets, settings: FinetuneSettings, seed: int
+    ctx: StepContext, frontend: Section, targets: Targets, settings: CtcSettings, seed: int
 ) -> Labelled:
     """The utterances of the budget."""
     from pipeline.manifest import Manifest
@@ -71,7 +72,7 @@ def _new_model(
     ctx: StepContext,
     frontend: Section,
     bert: BertSettings,
-    settings: FinetuneSettings,
+    settings: CtcSettings,
     targets: int,
     seed: int,
 ) -> AcousticModel:
@@ -99,7 +100,7 @@ def _training(
     model: AcousticModel,
     labelled: Labelled,
     lengths: Mapping[str, int],
-    settings: FinetuneSettings,
+    settings: CtcSettings,
     seed: int,
 ) -> Training:
     """CTC, with what is pretrained frozen at first."""

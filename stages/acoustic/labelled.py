@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RunError, UserError
-from pipeline.recipe import FinetuneSettings
+from pipeline.finetune_settings import CtcSettings
 from pipeline.stage import StepContext
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Labelled:
         features: Callable[[str], NDArray[Any]],
         transcripts: Mapping[str, str],
         targets: Targets,
-        settings: FinetuneSettings,
+        settings: CtcSettings,
         seed: int,
         device: str,
     ) -> None:

@@ -138,6 +138,21 @@ def test_a_finetune_setting_leaves_0_to_4(runs: Callable[..., list[str]]) -> Non
     assert numbers(runs("finetune.updates=7", first=5)) == {5, 6, 7}
 
 
+def test_a_budgets_own_setting_leaves_the_other_budgets(runs: Callable[..., list[str]]) -> None:
+    assert runs("finetune.by_budget.2s.updates=7") == [
+        "5 finetune 2s",
+        "6 decode dev/2s",
+        "6 decode test/2s",
+        "7 score test/2s",
+    ]
+
+
+def test_saying_for_a_budget_what_holds_anyway_runs_nothing(
+    runs: Callable[..., list[str]],
+) -> None:
+    assert runs("finetune.by_budget.2s.updates=6") == []
+
+
 def test_another_fine_tuning_seed_keeps_the_pretraining(runs: Callable[..., list[str]]) -> None:
     assert numbers(runs("finetune.seeds=[2]")) == {5, 6, 7}
 

@@ -1,0 +1,152 @@
+"""The `finetune` section: CTC training, its published presets, and settings per label budget."""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from pipeline.budget import budget_seconds
+from pipeline.section import NO_RESULT, PRECISION, Precision, Section, each_once
+
+# fairseq's fine-tuning configs of wav2vec 2.0 (examples/wav2vec/config/finetuning/base_*.yaml),
+# by seconds of labelled speech. A start probability is fairseq's mask_prob divided by its
+# mask_length: see stages/units/masking.py. What differs between budgets stands here, what they
+# share in _SHARED. Their batches (25.6 M samples) and layer drop are not taken over.
+_SHARED: dict[str, Any] = {
+    "learning_rate": 5e-5,
+    "phases": (0.1, 0.4, 0.5),
+    "final_scale": 0.05,
+    "freeze_updates": 10_000,
+    "time_mask_probability": 0.65 / 10,
+    "time_mask_span": 10,
+    "channel_mask_span": 64,
+}
+_LIBRI_LIGHT: dict[str, tuple[float, dict[str, Any]]] = {
+    "libri_light_10min": (600, {"updates": 13_000, "channel_mask_probability": 0.25 / 64}),
+    "libri_light_1h": (3600, {"updates": 13_000, "channel_mask_probability": 0.25 / 64}),
+    "libri_light_10h": (36_000, {"updates": 20_000, "channel_mask_probability": 0.5 / 64}),
+    "libri_light_100h": (
+        360_000,
+        {
+            "updates": 80_000,
+            "channel_mask_probability": 0.5 / 64,
+            "freeze_updates": 0,
+            "learning_rate": 3e-5,
+        },
+    ),
+}
+Preset = Literal[
+    "libri_light",
+    "libri_light_10min",
+    "libri_light_1h",
+    "libri_light_10h",
+    "libri_light_100h",
+]
+
+
+class CtcSettings(Section):
+    """CTC training of one budget, the same for every front-end."""
+
+    preset: Preset | None = Field(
+        None,
+        description="published settings of wav2vec 2.0 for a budget of Libri-light; libri_light: "
+        "those of the size nearest to the budget's. What the recipe sets itself stays",
+        json_schema_extra=NO_RESULT,  # what it stands for is signed
+    )
+    updates: int = Field(600, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    phases: tuple[float, float, float] = Field(
+        (0.1, 0.4, 0.5), description="tri-stage: shares of warm-up, hold and decay"
+    )
+    final_scale: float = Field(0.05, gt=0, le=1)
+    freeze_updates: int = Field(0, ge=0, description="pretrained weights rest for so long")
+    time_mask_probability: float = Field(
+        0.03,
+        ge=0,
+        lt=1,
+        description="that a frame starts a mask: fairseq's mask_prob / mask_length, 0.065 there",
+    )
+    time_mask_span: int = Field(10, ge=1, description="frames")
+    channel_mask_probability: float = Field(
+        0.004, ge=0, lt=1, description="that a channel starts a mask, as in time"
+    )
+    channel_mask_span: int = Field(32, ge=1, description="channels")
+    subsample: int = Field(2, ge=1, le=8, description="frames joined before the CTC layer")
+    head_frames: int = Field(
+        1,
+        ge=1,
+        le=31,
+        description="frames of a convolution under the CTC layer; 1: none, the paper",
+    )
+    batch_frames: int = Field(6_000, ge=100, description="frames per batch, padding included")
+    precision: Precision = Field("auto", description=PRECISION)
+    checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
+
+    @field_validator("phases")
+    @classmethod
+    def _whole(cls, phases: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(phases) - 1) > 1e-6 or min(phases) < 0:
+            raise ValueError("three shares, none negative, that add up to 1")
+        return phases
+
+    def given(self) -> dict[str, Any]:
+        """What the recipe says itself, without defaults."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class FinetuneSettings(CtcSettings):
+    """CTC training of all budgets."""
+
+    seeds: list[int] = Field([1], min_length=1)
+    by_budget: dict[str, CtcSettings] = Field(
+        {}, description="settings of one budget, laid over the rest: {10min: {updates: 2000}}"
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        return each_once(seeds)
+
+    def for_budget(self, budget: str) -> CtcSettings:
+        """The settings of one budget: its own keys over the section's, over the preset's.
+
+        Raises:
+            ValueError: `preset: libri_light` for a budget whose size is not known beforehand.
+        """
+        own = self.by_budget.get(budget, CtcSettings())
+        explicit = {k: v for k, v in self.given().items() if k in CtcSettings.model_fields}
+        explicit |= own.given()
+        preset = explicit.pop("preset", None)
+        return CtcSettings(**(_published(preset, budget) | explicit))
+
+
+def _published(preset: str | None, budget: str) -> dict[str, Any]:
+    if preset is None:
+        return {}
+    if preset == "libri_light":
+        seconds = budget_seconds(budget)
+        if seconds is None:
+            raise ValueError(
+                f"preset libri_light goes by a budget's size, which {budget} does not tell; "
+                f"set by_budget.{budget}.preset to libri_light_10min, _1h, _10h or _100h"
+            )
+        preset = min(_LIBRI_LIGHT, key=lambda p: abs(log(_LIBRI_LIGHT[p][0] / seconds)))
+    return _SHARED | _LIBRI_LIGHT[preset][1]
+
+
+def checked(settings: FinetuneSettings, info: ValidationInfo) -> FinetuneSettings:
+    """`settings`, unless they speak of a budget that the recipe has not (ValueError)."""
+    budgets = info.data.get("budgets")
+    if budgets is None:  # wrong, and told already
+        return settings
+    strangers = [b for b in settings.by_budget if b not in budgets]
+    if strangers:
+        raise ValueError(
+            f"by_budget.{strangers[0]} is of no budget of this recipe; "
+            f"there are: {', '.join(budgets)}"
+        )
+    for budget in budgets:
+        settings.for_budget(budget)
+    return settings
