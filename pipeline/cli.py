@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from pipeline import interrupt
+from pipeline.cli_compare import compare
 from pipeline.cli_import import import_fairseq
 from pipeline.console import say
 from pipeline.errors import UserError, VqasrError, nearest
@@ -46,6 +47,7 @@ def cli() -> None:
 
 
 cli.add_command(import_fairseq)
+cli.add_command(compare)
 
 
 @cli.command()
@@ -209,27 +211,6 @@ def _remark(row: dict[str, Any]) -> str:
     told = [*row["reasons"], *row["notes"]]
     more = f" (and {len(told) - 3} more)" if len(told) > 3 else ""
     return "; ".join(told[:3]) + more
-
-
-@cli.command()
-@click.argument("recipes", nargs=-1, required=True)
-@EXP
-@click.option(
-    "--format", "form", type=click.Choice(["table", "md", "csv", "json"]), default="table"
-)
-def compare(recipes: tuple[str, ...], exp: Path, form: Any) -> None:
-    """Show WER by budget and system of the RECIPES, which have run before.
-
-    A recipe is named by its file or by its folder in EXP; a results.json is taken as it is.
-    """
-    from pipeline import comparison
-    from pipeline.folders import check_readable
-    from stages.acoustic import results
-
-    check_readable(exp)
-    found = {named: comparison.read(named, exp) for named in recipes}
-    comparison.tell_apart(found)
-    click.echo(results.format_table(results.compare(found.values()), form))
 
 
 @cli.command()

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from stages.acoustic.results import Results
 
 RECIPE_FILES = (".yaml", ".yml")
 NUMBERS = ("budget_seconds", "wer", "wer_low", "wer_high")
 
 
-def read(named: str, exp: Path) -> list[dict[str, Any]]:
-    """The rows of a results.json, of a recipe's file, or of what is called so in `exp`.
+def read(named: str, exp: Path) -> Results:
+    """A results.json, its folder, or that of a recipe: its file, or what is called so in `exp`.
+
+    The errors of single utterances are read along where they lie beside.
 
     Raises:
         UserError: there are none, or the file is not one of results.
     """
+    from stages.acoustic import counts_file
+    from stages.acoustic.results import Results
+
     path = _file_of(named, exp)
     try:
         rows = json.loads(path.read_text("utf-8"))
@@ -33,8 +41,8 @@ def read(named: str, exp: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}.") from error
     _check(rows, path)
-    found: list[dict[str, Any]] = rows
-    return found
+    counts = path.with_name(counts_file.COUNTS)
+    return Results(rows, counts_file.read(counts) if counts.exists() else None)
 
 
 def _run_of(named: str) -> str:
@@ -43,14 +51,14 @@ def _run_of(named: str) -> str:
     return f"vqasr run {named}" if is_recipe else "run the recipe first (vqasr run RECIPE)"
 
 
-def tell_apart(found: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+def tell_apart(found: Mapping[str, Results]) -> None:
     """Name recipes by their source where several sources have results of one name."""
     sources: dict[str, set[str]] = {}
-    for source, rows in found.items():
-        for row in rows:
+    for source, results in found.items():
+        for row in results.rows:
             sources.setdefault(row["recipe"], set()).add(source)
-    for source, rows in found.items():
-        for row in rows:
+    for source, results in found.items():
+        for row in results.rows:
             if len(sources[row["recipe"]]) > 1:
                 row["recipe"] = f"{row['recipe']} ({source})"
 
@@ -63,12 +71,13 @@ def _file_of(named: str, exp: Path) -> Path:
         return path
     if path.suffix in RECIPE_FILES and path.is_file():
         named = load(path).name
-    return exp / named / "results.json"
+    folder = exp / named
+    return (path if path.is_dir() and not folder.is_dir() else folder) / "results.json"
 
 
 def _check(rows: Any, path: Path) -> None:
     """Refuse what holds no results, before a missing key would end in a traceback."""
-    from stages.acoustic.results import COMPARED
+    from stages.acoustic.tables import COMPARED
 
     made_by = "give the results.json that vqasr run wrote"
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     LogProbs = Mapping[str, NDArray[np.floating[Any]]]
     Cached = Mapping[str, NDArray[np.float32]]
 
-VERSION = 1
+VERSION = 2
 WEIGHTS = "weights.json"
 
 

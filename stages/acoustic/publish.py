@@ -1,4 +1,4 @@
-"""The last act of a run: from finished score steps to results.json, RESULTS.md and the plot."""
+"""The last act of a run: from finished score steps to results.json and what lies beside it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,8 @@ from pipeline.freshness import StepState
 from pipeline.recipe import Recipe
 from pipeline.stage import Step
 from pipeline.store import Store
-from stages.acoustic.results import (
-    PAGE,
-    PLOT,
-    RESULTS,
-    Scored,
-    compare,
-    format_table,
-    merge,
-    write_results,
-)
+from stages.acoustic.results import PAGE, PLOT, Scored, files, gather, write_results
+from stages.acoustic.tables import compare, format_table
 
 
 def unfinished(states: Sequence[StepState], facts: Sequence[Step]) -> list[StepState]:
@@ -40,19 +32,16 @@ def unfinished(states: Sequence[StepState], facts: Sequence[Step]) -> list[StepS
 
 def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -> str:
     """Write the results of finished score steps where they changed; the table as text."""
-    rows = merge(_scored(recipe, step, store) for step in steps if step.stage == "score")
-    files = [folder / name for name in (RESULTS, PAGE, PLOT)]
-    if not all(f.exists() for f in files) or _read(files[0]) != rows:
-        write_results(folder, rows)
-    table = format_table(compare([rows]), "table")
+    results = gather(_scored(recipe, step, store) for step in steps if step.stage == "score")
+    drawn = all((folder / name).exists() for name in (PAGE, PLOT))
+    if not drawn or any(_read(folder / name) != text for name, text in files(results).items()):
+        write_results(folder, results)
+    table = format_table(compare([results]), "table")
     return f"WER in % [{recipe.score.confidence:.0%} interval]; more in {folder / PAGE}\n{table}"
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError:  # damaged: to be written again
-        return None
+def _read(path: Path) -> str | None:
+    return path.read_bytes().decode(errors="replace") if path.exists() else None
 
 
 def _scored(recipe: Recipe, step: Step, store: Store) -> Scored:
@@ -72,6 +61,7 @@ def _scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         test_rejected=int(_summary(store, test)["rejected"]),
         dev_rejected=int(_summary(store, dev)["rejected"]),
         fold=getattr(recipe.corpus, "fold", None),
+        alphabet=recipe.text.alphabet,
     )
 
 

@@ -2,131 +2,154 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stages.acoustic.decoding import BLANK_SHARE
-from stages.acoustic.results import duration, interval
+from stages.acoustic.results import CONFUSIONS, Results
+from stages.acoustic.summary import System, summarise, systems
+from stages.acoustic.tables import deviations, duration, durations, interval, percent
 
 Row = Mapping[str, Any]
+MOST_SPEAKERS = 20
+MOST_CONFUSIONS = 10
 
 
-def page(rows: Sequence[Row], plot: str) -> str:
-    """The page for the rows of one recipe; `plot` is the picture's file name."""
+def page(results: Results, plot: str) -> str:
+    """The page for the results of one recipe; `plot` is the picture's file name."""
+    from stages.acoustic.notes import notes
+
+    rows = results.rows
     if not rows:
         return "# Results\n\nNone yet.\n"
     first = rows[0]
     parts = [f"# Results of {first['recipe']} (front-end {first['frontend']})"]
     for test_set in dict.fromkeys(row["test_set"] for row in rows):
         mine = [row for row in rows if row["test_set"] == test_set]
-        parts += [f"## Test set {test_set}", _sizes(mine[0]), _table(mine)]
-    parts += [f"![WER over hours of labels]({plot})", "## How to read this", _notes(rows)]
+        scored = [s for s in systems([results]) if s.first["test_set"] == test_set]
+        parts += [f"## Test set {test_set}", _sizes(mine), _table(scored)]
+        parts += _several(mine, scored)
+        parts += _speakers(scored)
+        parts += _confusions(results, scored)
+    parts += [f"![WER over hours of labels]({plot})", "## How to read this"]
+    parts.append(notes(rows, [summarise(s) for s in systems([results])]))
     return "\n\n".join(parts) + "\n"
 
 
-def _sizes(row: Row) -> str:
-    return (
+def _sizes(rows: Sequence[Row]) -> str:
+    """Of each fold, whose dev and test sets differ."""
+    folds = {row["fold"]: row for row in rows}
+    return "\n".join(
+        f"{f'- Fold {fold}. ' if len(folds) > 1 else ''}"
         f"Test: {row['test_utterances']} utterances, {row['reference_words']} words, "
         f"{duration(row['test_seconds'])}, {row['test_speakers']} speakers; "
         f"{row['test_rejected']} more were rejected and are not scored. "
         f"Dev: {row['dev_utterances']} utterances, {duration(row['dev_seconds'])}; "
         f"{row['dev_rejected']} more were rejected."
+        for fold, row in folds.items()
     )
 
 
-def _table(rows: Sequence[Row]) -> str:
-    """A line per budget and seed; for every decoder WER with interval, and CER."""
+def _markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     from tabulate import tabulate
 
-    decoders = list(dict.fromkeys(row["decoder"] for row in rows))
-    seeds = len({row["seed"] for row in rows}) > 1
-    header = ["budget", "labels", *(["seed"] if seeds else [])]
-    for decoder in decoders:
-        header += [f"{decoder} WER %", f"{decoder} CER %"]
-    lines: dict[tuple[str, float, int], dict[str, Row]] = {}
-    for row in rows:
-        key = row["budget"], row["budget_seconds"], row["seed"]
-        lines.setdefault(key, {})[row["decoder"]] = row
-    body = []
-    for (budget, seconds, seed), found in lines.items():
-        line = [budget, duration(seconds), *([str(seed)] if seeds else [])]
-        for decoder in decoders:
-            has = found.get(decoder)
-            line += [interval(has), f"{100 * has['cer']:.1f}"] if has else ["-", "-"]
-        body.append(line)
     return tabulate(body, header, tablefmt="github", disable_numparse=True)
 
 
-def _notes(rows: Sequence[Row]) -> str:
-    first = rows[0]
-    unit = "; ".join(dict.fromkeys(f"{r['resampled']} ({r['test_set']})" for r in rows))
-    notes = [
-        "Errors are summed over the corpus and divided by its words (WER) or characters, spaces "
-        "included (CER).",
-        f"Intervals: {100 * first['confidence']:g} %, bootstrap over {unit}. They tell how sure "
-        "the test set is, not how much another training would differ.",
-        _language_model(first),
-        _tuning(rows),
-        *_dev_note(rows),
-        *_blank_notes(rows),
-        *_speaker_notes(rows),
-    ]
-    return "\n".join(f"- {note}" for note in dict.fromkeys(notes))
+def _table(scored: Sequence[System]) -> str:
+    """A line per budget; for every decoder WER and CER with their intervals."""
+    decoders = list(dict.fromkeys(s.first["decoder"] for s in scored))
+    header = ["budget", "labels"]
+    for decoder in decoders:
+        header += [f"{decoder} WER %", f"{decoder} CER %"]
+    body = []
+    for budget in dict.fromkeys(s.first["budget"] for s in scored):
+        mine = {s.first["decoder"]: s for s in scored if s.first["budget"] == budget}
+        seconds = [row["budget_seconds"] for s in mine.values() for row in s.rows]
+        line = [budget, durations(seconds)]
+        for decoder in decoders:
+            told = summarise(mine[decoder]) if decoder in mine else None
+            line += [interval(told, "wer"), interval(told, "cer")] if told else ["-", "-"]
+        body.append(line)
+    return _markdown(header, body)
 
 
-def _language_model(row: Row) -> str:
-    perplexity = row["lm_perplexity"]
-    told = f"perplexity {perplexity:.1f} on dev" if perplexity else "perplexity on dev unknown"
-    return (
-        f"Language model: {row['lm_order']}-gram, {told}, {row['lm_vocabulary']} words, from "
-        f"{row['lm_sentences']} sentences: {row['lm_text']}. The same for every budget; it may "
-        "hold training transcripts from outside of a budget."
-    )
-
-
-def _tuning(rows: Sequence[Row]) -> str:
-    seeds = len({row["seed"] for row in rows}) > 1
-    tuned = [_weights(row, seeds) for row in rows if row["decoder"] != "greedy"]
-    tuned = list(dict.fromkeys(tuned))  # the same for every test set
-    rest = f" Weights of the other decoders are tuned on dev: {', '.join(tuned)}." if tuned else ""
-    return "Greedy uses no language model." + rest
-
-
-def _weights(row: Row, with_seed: bool) -> str:
-    seed = f" (seed {row['seed']})" if with_seed else ""
-    return (
-        f"{row['budget']}{seed} {row['decoder']} lm_weight {row['lm_weight']:g}, word_score "
-        f"{row['word_score']:g} (dev {100 * row['dev_wer']:.1f} %)"
-    )
-
-
-def _dev_note(rows: Sequence[Row]) -> list[str]:
-    smaller = {r["budget"] for r in rows if r["budget_seconds"] < r["dev_seconds"]}
-    names = [b for b in dict.fromkeys(r["budget"] for r in rows) if b in smaller]
+def _several(rows: Sequence[Row], scored: Sequence[System]) -> Iterator[str]:
+    """Where there are several seeds or folds: each of them, and how they differ."""
+    names = [k for k in ("fold", "seed") if len({row[k] for row in rows}) > 1]
     if not names:
-        return []
-    return [f"Dev is larger than the budget {', '.join(names)}, and it is labelled speech too."]
-
-
-def _blank_notes(rows: Sequence[Row]) -> list[str]:
-    return [
-        f"**The model of {row['budget']} (seed {row['seed']}) emits only blanks**: "
-        f"{row['empty_share']:.0%} of its {row['decoder']} hypotheses on {row['test_set']} are "
-        "empty."
-        for row in rows
-        if row["empty_share"] > BLANK_SHARE
-    ]
-
-
-def _speaker_notes(rows: Sequence[Row]) -> list[str]:
-    """WER per speaker where they are too few to be resampled."""
-    notes = []
+        return
+    yield "### Each " + " and ".join(names)
+    header = [*names, "budget", "decoder", "WER %", "CER %"]
+    body = []
     for row in rows:
-        speakers = row["per_speaker"]
-        if 1 < len(speakers) < 10:
-            each = ", ".join(f"{name} {100 * wer:.1f}" for name, wer in speakers.items())
-            named = f"{row['test_set']}, {row['budget']}, {row['decoder']}"
-            if len({r["seed"] for r in rows}) > 1:
-                named += f", seed {row['seed']}"
-            notes.append(f"WER % per speaker ({named}): {each}.")
-    return notes
+        line = [*(str(row[k]) for k in names), row["budget"], row["decoder"]]
+        body.append([*line, interval(row, "wer"), interval(row, "cer")])
+    yield _markdown(header, body)
+    yield deviations([summarise(s) for s in scored], "md")
+
+
+def _speakers(scored: Sequence[System]) -> Iterator[str]:
+    """WER of each speaker, a column per budget and decoder, errors averaged over seeds."""
+    if any(s.counts is None for s in scored):
+        return
+    columns = [_by_speaker(s) for s in scored]
+    names = sorted({name for column in columns for name in column})
+    if len(names) < 2:
+        return
+    title = "### Each speaker"
+    if len(names) > MOST_SPEAKERS:
+        title += f": the {MOST_SPEAKERS} with the highest WER of {len(names)}"
+        last = columns[-1]
+        names = sorted(sorted(names, key=lambda n: -_rate(last[n]))[:MOST_SPEAKERS])
+    header = ["speaker", "utterances", "words"]
+    header += [f"{s.first['budget']} {s.first['decoder']} WER %" for s in scored]
+    body = []
+    for name in names:
+        utterances, words, _ = next(c[name] for c in columns if name in c)
+        rates = [percent(_rate(c[name])) if name in c else "-" for c in columns]
+        body.append([name, str(utterances), str(words), *rates])
+    yield title
+    yield _markdown(header, body)
+
+
+def _by_speaker(system: System) -> dict[str, tuple[int, int, float]]:
+    """Utterances, words and errors of each speaker, in all folds."""
+    sums: dict[str, tuple[int, int, float]] = {}
+    for (_, speaker, _), (errors, length) in system.utterances("wer").items():
+        utterances, words, wrong = sums.get(speaker, (0, 0, 0.0))
+        sums[speaker] = utterances + 1, words + length, wrong + errors
+    return sums
+
+
+def _rate(sums: tuple[int, int, float]) -> float:
+    return sums[2] / sums[1]
+
+
+def _confusions(results: Results, scored: Sequence[System]) -> Iterator[str]:
+    """The most frequent errors with the most labels, of all seeds and folds together."""
+    from stages.acoustic.counts_file import Key
+
+    budget = scored[-1].first["budget"]
+    for system in scored:
+        if system.first["budget"] != budget:
+            continue
+        pairs = [results.confusions.get(Key.of(row)) for row in system.rows]
+        found = {
+            kind: _most([each[kind] for each in pairs if each])
+            for kind in ("substitutions", "deletions", "insertions")
+        }
+        if any(found.values()):
+            yield f"### Most frequent confusions, {budget} {system.first['decoder']}"
+            told = [f"- {kind}: {'; '.join(words)}." for kind, words in found.items() if words]
+            yield "\n".join([*told, f"- More, and of each budget, in {CONFUSIONS}."])
+
+
+def _most(lists: Sequence[Sequence[Sequence[Any]]]) -> list[str]:
+    """The most frequent of several lists of [words..., times], as text."""
+    sums: Counter[tuple[str, ...]] = Counter()
+    for each in lists:
+        for *words, times in each:
+            sums[tuple(words)] += times
+    ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
+    return [f"{' for '.join(reversed(w))} {n}" for w, n in ordered[:MOST_CONFUSIONS]]

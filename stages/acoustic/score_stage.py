@@ -3,54 +3,74 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RunError
 from pipeline.recipe import ScoreSettings
 from pipeline.stage import StepContext
 
-VERSION = 1
+if TYPE_CHECKING:
+    from stages.acoustic.alignment import Aligned
+    from stages.acoustic.scoring import Counts
+
+VERSION = 2
 SCORES = "scores.json"
 ALIGNMENTS = "alignments.jsonl"
+COUNTS = "counts.json"
+CONFUSIONS = "confusions.json"
 
 
 def run(ctx: StepContext, settings: ScoreSettings) -> None:
     """Score what the decode step (input `hypotheses`) wrote.
 
-    Writes scores.json (sizes, weights and one entry per decoder), alignments.jsonl (counts and
-    operations per decoder and utterance) and, to be read by people, `<decoder>.txt`.
+    Writes
+    - scores.json: sizes, weights and one entry per decoder;
+    - counts.json: errors per utterance, as `counts_file` reads them;
+    - confusions.json: per decoder all substitutions, deletions and insertions, by frequency;
+    - alignments.jsonl: per decoder and utterance its counts and what was heard beside what was
+      said, and `<decoder>.txt`, the same for people.
 
     Raises:
         pipeline.errors.UserError: an utterance without a reference.
         RunError: no hypotheses.
     """
     from stages.acoustic.decode_stage import WEIGHTS
+    from stages.acoustic.scoring import confusions
 
     source = ctx.inputs["hypotheses"]
     tuned = json.loads((source / WEIGHTS).read_text("utf-8"))
-    scores, lines, size = [], [], {}
+    told: dict[str, Any] = {key: tuned[key] for key in ("dev_seconds", "dev_utterances")}
+    told |= {"test": {}, "confidence": settings.confidence, "scores": []}
+    lines: list[str] = []
+    counts: dict[str, Any] = {}
+    confused: dict[str, Any] = {}
     for name, weights in tuned["decoders"].items():
         rows = _rows(source / f"{name}.jsonl")
-        size = {
+        scored = _Scored.of(rows)
+        told["test"] = {
             "utterances": len(rows),
             "seconds": sum(row["seconds"] for row in rows),
-            "speakers": len({row["speaker"] for row in rows}),
+            "speakers": len(set(scored.speakers)),
         }
-        score, utterances, readable = _score(rows, settings)
-        chosen = {"lm_weight": weights["lm_weight"], "word_score": weights["word_score"]}
-        scores.append({"decoder": name, **score, **chosen, "dev_wer": weights["dev_wer"]})
-        lines += [json.dumps({"decoder": name, **u}, ensure_ascii=False) for u in utterances]
-        (ctx.folder / f"{name}.txt").write_text(readable, "utf-8")
+        score = _entry(scored, rows, settings)
+        chosen = {key: weights[key] for key in ("lm_weight", "word_score", "dev_wer")}
+        told["scores"].append({"decoder": name, **score, **chosen})
+        counts |= scored.lengths()
+        counts.setdefault("decoders", {})[name] = scored.errors()
+        confused[name] = confusions(scored.aligned.values())
+        lines += [json.dumps({"decoder": name, **u}, ensure_ascii=False) for u in scored.lines()]
+        (ctx.folder / f"{name}.txt").write_text(scored.readable(), "utf-8")
         ctx.say(
             f"{name}: {score['wer']:.1%} WER [{score['wer_low']:.1%}, {score['wer_high']:.1%}], "
             f"{score['cer']:.1%} CER"
         )
-    dev = {key: tuned[key] for key in ("dev_seconds", "dev_utterances")}
     (ctx.folder / ALIGNMENTS).write_text("".join(f"{x}\n" for x in lines), "utf-8")
-    whole = {**dev, "test": size, "confidence": settings.confidence, "scores": scores}
-    text = json.dumps(whole, ensure_ascii=False, indent=1)
+    for file, content in ((COUNTS, counts), (CONFUSIONS, confused)):
+        (ctx.folder / file).write_text(json.dumps(content, ensure_ascii=False) + "\n", "utf-8")
+    text = json.dumps(told, ensure_ascii=False, indent=1)
     (ctx.folder / SCORES).write_text(text + "\n", "utf-8")
 
 
@@ -61,54 +81,96 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def _score(
-    rows: Sequence[dict[str, Any]], settings: ScoreSettings
-) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
-    """The entry of one decoder, its utterances, and the alignments as text."""
-    import jiwer
+@dataclass(frozen=True)
+class _Scored:
+    """The utterances of one decoder, in the order of the hypotheses; speakers of each."""
 
-    from stages.acoustic import scoring
+    speakers: Sequence[str]
+    aligned: Mapping[str, Sequence[Aligned]]
+    words: Mapping[str, Counts]
+    characters: Mapping[str, Counts]
+
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, Any]]) -> _Scored:
+        from stages.acoustic import scoring
+
+        references = scoring.check_references({row["utt_id"]: row["ref"] for row in rows})
+        hypotheses = {row["utt_id"]: row["hyp"] for row in rows}
+        aligned = scoring.align_all(references, hypotheses)
+        words = {i: scoring.counts_of(steps) for i, steps in aligned.items()}
+        characters = scoring.count_characters(references, hypotheses)
+        return cls([row["speaker"] for row in rows], aligned, words, characters)
+
+    def lengths(self) -> dict[str, Any]:
+        """What is the same for all decoders."""
+        return {
+            "utterances": list(self.words),
+            "speakers": list(self.speakers),
+            "reference_words": [c.reference for c in self.words.values()],
+            "reference_chars": [c.reference for c in self.characters.values()],
+        }
+
+    def errors(self) -> dict[str, list[int]]:
+        """Of each utterance, in the order of `lengths`."""
+        return {
+            "substitutions": [c.substitutions for c in self.words.values()],
+            "deletions": [c.deletions for c in self.words.values()],
+            "insertions": [c.insertions for c in self.words.values()],
+            "char_errors": [c.errors for c in self.characters.values()],
+        }
+
+    def lines(self) -> list[dict[str, Any]]:
+        """An object per utterance, as it stands in alignments.jsonl."""
+        return [
+            {
+                "utt_id": i,
+                "speaker": speaker,
+                "substitutions": count.substitutions,
+                "deletions": count.deletions,
+                "insertions": count.insertions,
+                "reference_words": count.reference,
+                "alignment": self.aligned[i],
+            }
+            for (i, count), speaker in zip(self.words.items(), self.speakers, strict=True)
+        ]
+
+    def readable(self) -> str:
+        from stages.acoustic.alignment import readable
+
+        return "\n".join(readable(i, steps) for i, steps in self.aligned.items())
+
+
+def _entry(
+    scored: _Scored, rows: Sequence[dict[str, Any]], settings: ScoreSettings
+) -> dict[str, Any]:
+    """What scores.json says of one decoder."""
+    from stages.acoustic import bootstrap
     from stages.acoustic.decoding import empty_share
+    from stages.acoustic.scoring import NOTHING
 
-    references = scoring.check_references({row["utt_id"]: row["ref"] for row in rows})
-    hypotheses = {row["utt_id"]: row["hyp"] for row in rows}
-    speakers = [row["speaker"] for row in rows]
-    output = scoring.align(references, hypotheses)
-    counts = [scoring.utterance_counts(output, i) for i in range(len(rows))]
-    words = sum(counts, scoring.NOTHING)
-    characters = scoring.count_characters(references, hypotheses)
-    interval = scoring.bootstrap(counts, speakers, settings.bootstrap_samples, settings.confidence)
-    entry = {
-        "wer": words.rate,
-        "cer": characters.rate,
+    entry: dict[str, Any] = {}
+    for rate, counts in (("wer", scored.words), ("cer", scored.characters)):
+        each = list(counts.values())
+        errors, lengths = [c.errors for c in each], [c.reference for c in each]
+        found = bootstrap.interval(
+            errors, lengths, scored.speakers, settings.bootstrap_samples, settings.confidence
+        )
+        entry |= {rate: sum(each, NOTHING).rate, f"{rate}_low": found.low}
+        entry |= {f"{rate}_high": found.high, "resampled": found.resampled}
+    words = sum(scored.words.values(), NOTHING)
+    return entry | {
         "substitutions": words.substitutions,
         "deletions": words.deletions,
         "insertions": words.insertions,
         "reference_words": words.reference,
-        "reference_chars": characters.reference,
-        "wer_low": interval.low,
-        "wer_high": interval.high,
-        "resampled": interval.resampled,
-        "empty_share": empty_share(hypotheses),
-        "per_speaker": _per_speaker(counts, speakers),
+        "reference_chars": sum(c.reference for c in scored.characters.values()),
+        "empty_share": empty_share({row["utt_id"]: row["hyp"] for row in rows}),
+        "per_speaker": _per_speaker(scored),
     }
-    utterances = [
-        {
-            "utt_id": row["utt_id"],
-            "speaker": row["speaker"],
-            "substitutions": count.substitutions,
-            "deletions": count.deletions,
-            "insertions": count.insertions,
-            "reference_words": count.reference,
-            "alignment": scoring.operations(output, i),
-        }
-        for i, (row, count) in enumerate(zip(rows, counts, strict=True))
-    ]
-    return entry, utterances, jiwer.visualize_alignment(output, show_measures=False)
 
 
-def _per_speaker(counts: Sequence[Any], speakers: Sequence[str]) -> dict[str, float]:
-    sums: dict[str, Any] = {}
-    for count, speaker in zip(counts, speakers, strict=True):
+def _per_speaker(scored: _Scored) -> dict[str, float]:
+    sums: dict[str, Counts] = {}
+    for count, speaker in zip(scored.words.values(), scored.speakers, strict=True):
         sums[speaker] = sums[speaker] + count if speaker in sums else count
     return {speaker: sums[speaker].rate for speaker in sorted(sums)}

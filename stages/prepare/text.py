@@ -1,5 +1,10 @@
 """One rule of text, for the language model, the targets and the scoring alike.
 
+Stage 0 applies it, once, to every transcript and to the text of the language model. What is
+behind it reads no other text: the targets and references are transcripts of stage 0, the lexicon
+and the n-gram are made of its text, and hypotheses are spelt in the letters of both. So nothing
+is normalised again when errors are counted, and a transcript that was goes through unchanged.
+
 What `normalise` does, in this order:
 1. Typographic apostrophes and primes become `'`; hyphens and dashes become a space, unless the
    alphabet holds them; a soft hyphen and other characters that nobody sees are removed.
@@ -21,6 +26,11 @@ from pipeline.errors import UserError
 APOSTROPHES = "’‘‛ʼʹ′´`＇"  # U+2019 U+2018 U+201B U+02BC U+02B9 U+2032 U+00B4 U+0060 U+FF07
 MINUS = "−"
 ZERO_WIDTH_SPACE = "\u200b"  # marks the end of a word where spaces are not written
+RULE = (
+    "Unicode compatibility forms unfolded (NFKC), lower case, typographic apostrophes made plain, "
+    "hyphens made spaces, accents taken off letters that the alphabet lacks, and what is then not "
+    "in the alphabet removed"
+)  # the rule below in a line, for those who read results
 RESERVED = "<>|"  # <blank>, <s>, <unk> and the word boundary
 
 

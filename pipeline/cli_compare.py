@@ -1,0 +1,57 @@
+"""vqasr compare: word error rates of several recipes side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("recipes", nargs=-1, required=True)
+@click.option(
+    "--exp", type=click.Path(path_type=Path), default=Path("exp"), help="Folder of all results."
+)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "md", "csv", "json"]), default="table"
+)
+@click.option(
+    "--metric", type=click.Choice(["wer", "cer"]), default="wer", help="Words or characters."
+)
+@click.option(
+    "--pairs",
+    is_flag=True,
+    help="Compare systems, decoders and budgets in pairs, on the same utterances. In csv and "
+    "json the pairs then stand alone.",
+)
+@click.option(
+    "--against", metavar="NAME", help="The system of --pairs for others to beat; else the first."
+)
+def compare(
+    recipes: tuple[str, ...], exp: Path, form: Any, metric: Any, pairs: bool, against: str | None
+) -> None:
+    """Show WER by budget and system of the RECIPES, which have run before.
+
+    A recipe is named by its file or by its folder in EXP; a results.json, or the folder of one, is
+    taken as it is. Several seeds and folds of a system make one figure.
+    """
+    from pipeline import comparison
+    from pipeline.errors import UserError
+    from pipeline.folders import check_readable
+    from stages.acoustic import tables
+    from stages.acoustic.pairs import compare_pairs
+    from stages.acoustic.summary import systems
+
+    check_readable(exp)
+    if against is not None and not pairs:
+        raise UserError("--against says nothing without --pairs.", remedy="add --pairs")
+    found = {named: comparison.read(named, exp) for named in recipes}
+    comparison.tell_apart(found)
+    if not pairs or form in ("table", "md"):
+        click.echo(tables.format_table(tables.compare(found.values()), form, metric))
+    if pairs:
+        names = [row["recipe"] for results in found.values() for row in results.rows]
+        base = against or next(iter(names), "")
+        rows = compare_pairs(systems(found.values()), metric, base) if names else []
+        click.echo(("\n" if form in ("table", "md") else "") + tables.format_pairs(rows, form))

@@ -1,0 +1,92 @@
+"""What a reader of RESULTS.md must know to judge its figures, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.acoustic.decoding import BLANK_SHARE
+from stages.prepare.text import RULE
+
+Row = Mapping[str, Any]
+
+
+def notes(rows: Sequence[Row], summaries: Sequence[Row]) -> str:
+    """The notes on the rows of one recipe, and their summaries, as a list in Markdown."""
+    first = rows[0]
+    unit = "; ".join(dict.fromkeys(f"{s['resampled']} ({s['test_set']})" for s in summaries))
+    told = [
+        "Errors are summed over the corpus and divided by its words (WER) or characters, spaces "
+        "included (CER). Words are aligned as sclite does, a substitution costing 4, a deletion or "
+        "an insertion 3; characters with as few errors as possible.",
+        "One rule of text for transcripts, language model and scoring: "
+        f"{RULE}. The alphabet: `{first['alphabet']}`.",
+        f"Intervals: {100 * first['confidence']:g} %, bootstrap over {unit}. They tell how sure "
+        "the test set is, not how much another training would differ.",
+        *_several(rows),
+        _language_model(first),
+        _tuning(rows),
+        *_dev_note(rows),
+        *_blank_notes(rows),
+    ]
+    return "\n".join(f"- {note}" for note in dict.fromkeys(told))
+
+
+def _several(rows: Sequence[Row]) -> list[str]:
+    """How seeds and folds are put together, and that there is one seed where there is."""
+    seeds, folds = ({row[k] for row in rows} for k in ("seed", "fold"))
+    told = []
+    if len(folds) > 1:
+        told.append(f"{len(folds)} folds: errors and words of all are summed.")
+    if len(seeds) > 1:
+        told.append(
+            f"{len(seeds)} seeds of the fine-tuning: the mean; its interval takes an utterance's "
+            "errors averaged over seeds. Pretraining is the same for all."
+        )
+    else:
+        told.append("One seed: how much another training would differ is not shown.")
+    return told
+
+
+def _language_model(row: Row) -> str:
+    perplexity = row["lm_perplexity"]
+    told = f"perplexity {perplexity:.1f} on dev" if perplexity else "perplexity on dev unknown"
+    return (
+        f"Language model: {row['lm_order']}-gram, {told}, {row['lm_vocabulary']} words, from "
+        f"{row['lm_sentences']} sentences: {row['lm_text']}. The same for every budget; it may "
+        "hold training transcripts from outside of a budget."
+    )
+
+
+def _tuning(rows: Sequence[Row]) -> str:
+    seeds = len({row["seed"] for row in rows}) > 1
+    tuned = [_weights(row, seeds) for row in rows if row["decoder"] != "greedy"]
+    tuned = list(dict.fromkeys(tuned))  # the same for every test set
+    rest = f" Weights of the other decoders are tuned on dev: {', '.join(tuned)}." if tuned else ""
+    return "Greedy uses no language model." + rest
+
+
+def _weights(row: Row, with_seed: bool) -> str:
+    seed = f" (seed {row['seed']})" if with_seed else ""
+    return (
+        f"{row['budget']}{seed} {row['decoder']} lm_weight {row['lm_weight']:g}, word_score "
+        f"{row['word_score']:g} (dev {100 * row['dev_wer']:.1f} %)"
+    )
+
+
+def _dev_note(rows: Sequence[Row]) -> list[str]:
+    smaller = {r["budget"] for r in rows if r["budget_seconds"] < r["dev_seconds"]}
+    names = [b for b in dict.fromkeys(r["budget"] for r in rows) if b in smaller]
+    if not names:
+        return []
+    return [f"Dev is larger than the budget {', '.join(names)}, and it is labelled speech too."]
+
+
+def _blank_notes(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"**The model of {row['budget']} (seed {row['seed']}) emits only blanks**: "
+        f"{row['empty_share']:.0%} of its {row['decoder']} hypotheses on {row['test_set']} are "
+        "empty."
+        for row in rows
+        if row["empty_share"] > BLANK_SHARE
+    ]

@@ -1,0 +1,138 @@
+"""Paired comparisons: systems, decoders and budgets on the same utterances.
+
+`kind` says what differs, all else being equal: `system` (each recipe against one), `decoder`
+(each against the first, greedy where it is there) or `budget` (each against the next smaller).
+Only utterances that both have are compared, and how many are left out is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
+from typing import Literal
+
+from pipeline.errors import UserError, nearest
+from stages.acoustic import bootstrap
+from stages.acoustic.results import Row
+from stages.acoustic.summary import LENGTHS, SAMPLES, Metric, System, by_voice
+
+Kind = Literal["system", "decoder", "budget"]
+Pair = tuple[Kind, System, System]
+FIELDS = (
+    "kind",
+    "test_set",
+    "recipe",
+    "budget",
+    "decoder",
+    "against",
+    "metric",
+    "rate",
+    "rate_against",
+    "difference",
+    "low",
+    "high",
+    "probability_of_improvement",
+    "utterances",
+    "left_out",
+    "resampled",
+)
+DIFFERS = {"system": "recipe", "decoder": "decoder", "budget": "budget"}
+
+
+def compare_pairs(systems: Sequence[System], metric: Metric, against: str) -> list[Row]:
+    """A row (FIELDS) for each pair of systems that differ in one thing, in the order of the kinds.
+
+    A pair without a common utterance has none. `difference` is the first's rate less that of what
+    it is compared `against`, with its interval; `left_out` counts utterances that one has alone.
+
+    Args:
+        systems: as `summary.systems` sorts them.
+        against: the recipe that others are compared with.
+
+    Raises:
+        UserError: no recipe is called so; a system lacks its counts; or two counted another
+            number of words in one utterance.
+    """
+    for system in systems:
+        if system.counts is None:
+            raise UserError(
+                f"{_described(system)} has no errors of single utterances to be paired.",
+                constraint="counts.jsonl beside results.json, for each of its rows",
+                remedy="run the recipe again: vqasr run RECIPE",
+            )
+    pairs = [*_by_recipe(systems, against), *_by_decoder(systems), *_by_budget(systems)]
+    return [row for pair in pairs if (row := _compared(*pair, metric)) is not None]
+
+
+def _by_recipe(systems: Sequence[System], against: str) -> Iterator[Pair]:
+    recipes = list(dict.fromkeys(s.first["recipe"] for s in systems))
+    if against not in recipes:
+        raise UserError(f"--against: there is no system '{against}'; {nearest(against, recipes)}")
+    base = {_place(s, "budget", "decoder"): s for s in systems if s.first["recipe"] == against}
+    for system in systems:
+        other = base.get(_place(system, "budget", "decoder"))
+        if other is not None and other is not system:
+            yield "system", system, other
+
+
+def _by_decoder(systems: Sequence[System]) -> Iterator[Pair]:
+    for same in _groups(systems, "recipe", "budget"):
+        for system in same[1:]:
+            yield "decoder", system, same[0]
+
+
+def _by_budget(systems: Sequence[System]) -> Iterator[Pair]:
+    for same in _groups(systems, "recipe", "decoder"):
+        for smaller, system in pairwise(same):
+            yield "budget", system, smaller
+
+
+def _groups(systems: Sequence[System], *names: str) -> Iterator[list[System]]:
+    ordered = sorted(systems, key=lambda s: _place(s, *names))  # stable: the order within stays
+    for _, same in groupby(ordered, key=lambda s: _place(s, *names)):
+        yield list(same)
+
+
+def _place(system: System, *names: str) -> tuple[str, ...]:
+    return (system.first["test_set"], *(system.first[name] for name in names))
+
+
+def _compared(kind: Kind, first: System, second: System, metric: Metric) -> Row | None:
+    """The row of a pair; None where they have no utterance in common."""
+    ours, theirs = first.utterances(metric), second.utterances(metric)
+    common = ours.keys() & theirs.keys()
+    if not common:
+        return None
+    for key in sorted(common, key=str):
+        if ours[key][1] != theirs[key][1]:
+            raise UserError(
+                f"{_described(first)} and {_described(second)} have other references of "
+                f"utterance {key[2]}.",
+                constraint="the same transcripts, made by the same rule of text",
+                found=f"{ours[key][1]} and {theirs[key][1]} in {LENGTHS[metric]}",
+                remedy="compare recipes with the same corpus and text.alphabet",
+            )
+    errors, lengths, speakers = by_voice({key: ours[key] for key in common})
+    other_errors, _, _ = by_voice({key: theirs[key] for key in common})
+    confidence = first.first["confidence"]
+    found = bootstrap.compare(errors, other_errors, lengths, speakers, SAMPLES, confidence)
+    row = first.first
+    return {
+        "kind": kind,
+        **{name: row[name] for name in ("test_set", "recipe", "budget", "decoder")},
+        "against": second.first[DIFFERS[kind]],
+        "metric": metric,
+        "rate": sum(errors) / sum(lengths),
+        "rate_against": sum(other_errors) / sum(lengths),
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "probability_of_improvement": found.probability,
+        "utterances": len(common),
+        "left_out": len(ours.keys() ^ theirs.keys()),
+        "resampled": found.resampled,
+    }
+
+
+def _described(system: System) -> str:
+    return "{recipe} ({test_set}, {budget}, {decoder})".format_map(system.first)

@@ -1,0 +1,182 @@
+"""Tables of a comparison, for people and for programs.
+
+For people, budget x system: cells hold the rate in per cent with its interval, such as
+`18.2 [15.0, 21.9]`. In csv and json a row per system and budget.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from stages.acoustic import pairs
+from stages.acoustic.results import Results, Row
+from stages.acoustic.summary import Metric, summarise, systems
+
+Format = Literal["table", "md", "csv", "json"]
+COMPARED = (
+    "test_set",
+    "budget",
+    "budget_seconds",
+    "seed",
+    "recipe",
+    "frontend",
+    "decoder",
+    "fold",
+    "wer",
+    "wer_low",
+    "wer_high",
+    "cer",
+    "reference_words",
+    "lm_text",
+    "lm_perplexity",
+    "dev_seconds",
+)  # what a row of results.json must hold to be compared
+DEVIATIONS = ("sd_of_seeds", "mean_of_folds", "sd_of_folds")
+KINDS = {
+    "system": "Systems against {against}",
+    "decoder": "Decoders against each other",
+    "budget": "Budgets against the next smaller",
+}
+
+
+def compare(results: Iterable[Results]) -> list[Row]:
+    """The systems of several recipes' results, seeds and folds together, by hours of labels."""
+    return [summarise(system) for system in systems(results)]
+
+
+def format_table(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> str:
+    """`rows` from `compare`; for people with a second table where there are seeds or folds."""
+    if fmt in ("csv", "json"):
+        return _for_programs(rows, fmt, tuple(rows[0]) if rows else COMPARED)
+    text = _table(*_crossed(rows, metric), fmt)
+    spread = deviations(rows, fmt, metric)
+    return f"{text}\n\nOver seeds and folds, {metric.upper()} in %:\n\n{spread}" if spread else text
+
+
+def deviations(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> str:
+    """Means and standard deviations of those of `rows` with several seeds or folds, or nothing."""
+    several = [row for row in rows if len(row["seeds"]) > 1 or len(row["folds"]) > 1]
+    return _table(*_deviations(several, metric), fmt) if several else ""
+
+
+def format_pairs(rows: Sequence[Row], fmt: Format) -> str:
+    """`rows` from `pairs.compare_pairs`; for people a table per kind, differences in points."""
+    if fmt in ("csv", "json"):
+        return _for_programs(rows, fmt, pairs.FIELDS)
+    parts = []
+    for kind, title in KINDS.items():
+        mine = [row for row in rows if row["kind"] == kind]
+        if mine:
+            parts.append(title.format(against=mine[0]["against"]) + ":")
+            parts.append(_table(*_paired(mine), fmt))
+    if not parts:
+        return "No two systems have utterances in common."
+    drawn = "; ".join(dict.fromkeys(f"{row['resampled']} ({row['test_set']})" for row in rows))
+    notes = (
+        "Differences in percentage points, negative where the first is better, and the "
+        "probability that it is: paired bootstrap on the same utterances of both, drawn: "
+        f"{drawn}."
+    )
+    left = max(row["left_out"] for row in rows)
+    if left:
+        notes += f" Up to {left} utterances that only one of two has are left out."
+    return "\n\n".join([*parts, notes])
+
+
+def _for_programs(rows: Sequence[Row], fmt: Format, fields: Sequence[str]) -> str:
+    if fmt == "json":
+        return json.dumps(rows, ensure_ascii=False, indent=1)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    lists = ("seeds", "folds")
+    for row in rows:
+        joined = {k: " ".join(map(str, v)) for k, v in row.items() if k in lists}
+        writer.writerow({**row, **joined})
+    return text.getvalue().rstrip("\n")
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]], fmt: Format) -> str:
+    from tabulate import tabulate
+
+    style = "github" if fmt == "md" else "simple"
+    return tabulate(body, header, tablefmt=style, disable_numparse=True)
+
+
+def _crossed(rows: Sequence[Row], metric: Metric) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of budget x system; the test set only where there are several."""
+    names = list(dict.fromkeys((r["recipe"], r["decoder"]) for r in rows))
+    names.sort(key=lambda s: (s[0], s[1] != "greedy", s[1]))
+    lead = ["test_set"] if len({r["test_set"] for r in rows}) > 1 else []
+    cells: dict[tuple[str, ...], dict[tuple[str, str], str]] = {}
+    seconds: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        key = (*(row[k] for k in lead), row["budget"])
+        seconds.setdefault(key, []).append(row["budget_seconds"])
+        cells.setdefault(key, {})[row["recipe"], row["decoder"]] = interval(row, metric)
+    header = [k.replace("_", " ") for k in lead] + ["budget", "labels"]
+    header += [f"{recipe} {decoder}" for recipe, decoder in names]
+    body = [
+        [*key, durations(seconds[key]), *(found.get(name, "-") for name in names)]
+        for key, found in cells.items()
+    ]
+    return header, body
+
+
+def _deviations(rows: Sequence[Row], metric: Metric) -> tuple[list[str], list[list[str]]]:
+    header = ["system", "budget", "test set", "all", "seeds", "sd of seeds"]
+    header += ["folds", "mean of folds", "sd of folds"]
+    body = []
+    for row in rows:
+        of_seeds, mean, of_folds = (percent(row[f"{metric}_{name}"]) for name in DEVIATIONS)
+        line = [f"{row['recipe']} {row['decoder']}", row["budget"], row["test_set"]]
+        line += [percent(row[metric]), str(len(row["seeds"])), of_seeds]
+        body.append([*line, str(len(row["folds"])), mean, of_folds])
+    return header, body
+
+
+def _paired(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    metric = rows[0]["metric"].upper()
+    header = ["system", "budget", "decoder", "test set", "against", f"{metric} %", "against's"]
+    header += ["difference", "P(better)", "utterances"]
+    body = []
+    for row in rows:
+        line = [row[name] for name in ("recipe", "budget", "decoder", "test_set", "against")]
+        line += [percent(row["rate"]), percent(row["rate_against"])]
+        low, high = 100 * row["low"], 100 * row["high"]
+        line.append(f"{100 * row['difference']:+.1f} [{low:+.1f}, {high:+.1f}]")
+        line.append(f"{row['probability_of_improvement']:.3f}")
+        body.append([*line, str(row["utterances"])])
+    return header, body
+
+
+def percent(rate: float | None) -> str:
+    """A fraction in per cent; `-` for None."""
+    return "-" if rate is None else f"{100 * rate:.1f}"
+
+
+def interval(row: Mapping[str, Any], metric: Metric = "wer") -> str:
+    """A rate in per cent with its interval, if it has one: `18.2 [15.0, 21.9]`."""
+    low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
+    if low is None:
+        return percent(row[metric])
+    return f"{percent(row[metric])} [{percent(low)}, {percent(high)}]"
+
+
+def duration(seconds: float) -> str:
+    """A length for people: `48 s`, `9.9 min`, `1.5 h`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def durations(seconds: Sequence[float]) -> str:
+    """One length, or the shortest and the longest where they read differently."""
+    ends = duration(min(seconds)), duration(max(seconds))
+    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
