@@ -55,16 +55,17 @@ def test_results_are_written_once_and_again_when_they_changed(
     scored: tuple[Recipe, list[Step], Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, steps, store = scored
-    rows: list[dict[str, Any]] = [{"wer": 0.5}]
-    written: list[list[dict[str, Any]]] = []
+    content = {"results.json": "first"}
+    written: list[str] = []
 
-    def write(folder: Path, told: list[dict[str, Any]]) -> None:
+    def write(folder: Path, told: str) -> None:
         written.append(told)
         folder.mkdir(exist_ok=True)
-        for name in (module.RESULTS, module.PAGE, module.PLOT):
-            (folder / name).write_text(json.dumps(told))
+        for name in (*content, module.PAGE, module.PLOT):
+            (folder / name).write_text(content.get(name, ""))
 
-    monkeypatch.setattr(module, "merge", lambda finished: list(rows))
+    monkeypatch.setattr(module, "gather", lambda finished: content["results.json"])
+    monkeypatch.setattr(module, "files", lambda results: content)
     monkeypatch.setattr(module, "write_results", write)
     monkeypatch.setattr(module, "compare", lambda results: results)
     monkeypatch.setattr(module, "format_table", lambda rows, form: "TABLE")
@@ -76,11 +77,13 @@ def test_results_are_written_once_and_again_when_they_changed(
     assert len(written) == 1
     (folder / module.PLOT).unlink()
     publish(recipe, steps, store, folder)
-    (folder / module.RESULTS).write_text('[{"wer": ')
+    (folder / "results.json").write_bytes(b'[{"wer": \xff')
     publish(recipe, steps, store, folder)
-    rows = [{"wer": 0.4}]
+    content["results.json"] = "second"
     publish(recipe, steps, store, folder)
-    assert written == [[{"wer": 0.5}]] * 3 + [[{"wer": 0.4}]]
+    content["counts.jsonl"] = "of utterances"
+    publish(recipe, steps, store, folder)
+    assert written == ["first"] * 3 + ["second"] * 2
 
 
 def titles(fakes: Any, steps: list[Step]) -> list[str]:

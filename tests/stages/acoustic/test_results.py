@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import pytest
 from pipeline.errors import RunError
 from pipeline.recipe import ScoreSettings
 from pipeline.stage import StepContext
-from stages.acoustic import results, score_stage
+from stages.acoustic import counts_file, results, score_stage
 from stages.acoustic.results import Scored
 
 REFERENCES = {"u1": "turn left", "u2": "go right now", "u3": "stop", "u4": "turn right"}
 GREEDY = {"u1": "tun left", "u2": "go now", "u3": "stop it", "u4": "turn right"}
 BEAM = {"u1": "turn left", "u2": "go now", "u3": "stop", "u4": "turn right"}
+FILES = ["RESULTS.md", "confusions.json", "counts.jsonl", "results.json", "wer_over_hours.png"]
 CONTRACT = [
     "recipe",
     "frontend",
@@ -88,6 +88,7 @@ def test_scores_are_those_counted_by_hand(tmp_path: Path) -> None:
     assert greedy["resampled"] == "utterances within 2 speakers"
     assert greedy["wer_low"] <= greedy["wer"] <= greedy["wer_high"]
     assert (beam["wer"], beam["deletions"]) == (pytest.approx(1 / 8), 1)
+    assert greedy["cer_low"] <= greedy["cer"] <= greedy["cer_high"]
     assert told["test"] == {"utterances": 4, "seconds": 6.0, "speakers": 2}
 
 
@@ -101,7 +102,23 @@ def test_alignments_sum_to_the_scores(tmp_path: Path) -> None:
         ["delete", "right", ""],
         ["equal", "now", "now"],
     ]
-    assert "REF: turn left" in (folder / "greedy.txt").read_text()
+    assert "id: u1\nREF: turn left\nHYP: tun  left\n" in (folder / "greedy.txt").read_text()
+
+
+def test_errors_of_utterances_and_confusions_sum_to_the_scores(tmp_path: Path) -> None:
+    folder = scored(tmp_path)
+    told = json.loads((folder / "counts.json").read_text())
+    assert told["utterances"] == ["u1", "u2", "u3", "u4"]
+    assert told["speakers"] == ["ann", "ann", "bob", "bob"]
+    assert told["reference_words"] == [2, 3, 1, 2]
+    greedy = told["decoders"]["greedy"]
+    assert greedy["deletions"] == [0, 1, 0, 0]
+    assert greedy["char_errors"] == [1, 6, 3, 0]
+    assert json.loads((folder / "confusions.json").read_text())["greedy"] == {
+        "substitutions": [["turn", "tun", 1]],
+        "deletions": [["right", 1]],
+        "insertions": [["it", 1]],
+    }
 
 
 def test_scoring_again_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -146,7 +163,7 @@ def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None
         finished(tmp_path, scored(tmp_path), budget="all", budget_seconds=600.0),
     ]
     out = tmp_path / "exp" / "demo"
-    results.write_results(out, results.merge(runs))
+    results.write_results(out, results.gather(runs))
     page = (out / "RESULTS.md").read_text()
     assert "| 1min" in page
     assert "58 s" in page
@@ -158,20 +175,23 @@ def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None
     assert "the grammar" in page
     assert "2 speakers; 7 more were rejected and are not scored. Dev: " in page
     assert "; 3 more were rejected." in page
-    assert "ann 40.0, bob 33.3" in page
+    assert "One seed" in page
+    assert "NFKC" in page
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in page.splitlines()]
+    assert ["ann", "2", "5", "100.0", "20.0", "40.0", "20.0"] in cells
+    assert ["bob", "2", "3", "100.0", "0.0", "33.3", "0.0"] in cells
+    assert (
+        "confusions, all greedy\n\n- substitutions: tun for turn 1.\n- deletions: right 1." in page
+    )
     assert (out / "wer_over_hours.png").read_bytes()[:4] == b"\x89PNG"
     assert json.loads((out / "results.json").read_text()) == results.merge(runs)
-    assert sorted(p.name for p in out.iterdir()) == [
-        "RESULTS.md",
-        "results.json",
-        "wer_over_hours.png",
-    ]
+    assert sorted(p.name for p in out.iterdir()) == FILES
 
 
 def test_the_picture_is_the_same_every_time(tmp_path: Path) -> None:
-    rows = results.merge([finished(tmp_path, scored(tmp_path))])
+    told = results.gather([finished(tmp_path, scored(tmp_path))])
     for name in ("first", "second"):
-        results.write_results(tmp_path / name, rows)
+        results.write_results(tmp_path / name, told)
     picture = "wer_over_hours.png"
     assert (tmp_path / "first" / picture).read_bytes() == (
         tmp_path / "second" / picture
@@ -182,75 +202,52 @@ def test_two_runs_may_write_the_results_of_one_recipe_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other process writes everything between each of our writings and its renaming."""
-    rows = results.merge([finished(tmp_path, scored(tmp_path))])
+    told = results.gather([finished(tmp_path, scored(tmp_path))])
     out, replace_it = tmp_path / "out", Path.replace
 
     def late(beside: Path, target: Path) -> Path:
         with monkeypatch.context() as other:
             other.setattr(Path, "replace", replace_it)
-            results.write_results(out, rows)
+            results.write_results(out, told)
         return replace_it(beside, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", late)
-        results.write_results(out, rows)
-    assert json.loads((out / "results.json").read_text()) == rows
-    names = ["RESULTS.md", "results.json", "wer_over_hours.png"]
-    assert sorted(p.name for p in out.iterdir()) == names
+        results.write_results(out, told)
+    assert json.loads((out / "results.json").read_text()) == told.rows
+    assert sorted(p.name for p in out.iterdir()) == FILES
 
 
-def two_recipes(tmp_path: Path) -> list[dict[str, Any]]:
-    units, mel = scored(tmp_path, "units"), scored(tmp_path, "mel", greedy=BEAM)
-    ours = results.merge(
-        [
-            finished(tmp_path, units),
-            finished(tmp_path, units, budget="all", budget_seconds=600.0),
-        ]
-    )
-    theirs = results.merge([finished(tmp_path, mel, recipe="mel", frontend="log_mel")])
-    return results.compare([ours, theirs])
+def test_counts_beside_the_results_are_read_as_they_were(tmp_path: Path) -> None:
+    told = results.gather([finished(tmp_path, scored(tmp_path), fold="theo")])
+    results.write_results(tmp_path / "out", told)
+    assert counts_file.read(tmp_path / "out" / "counts.jsonl") == told.counts
+    lines = json.loads((tmp_path / "out" / "confusions.json").read_text())
+    assert [line["decoder"] for line in lines] == ["greedy", "beam"]
+    assert lines[0]["substitutions"] == [["turn", "tun", 1]]
 
 
-def test_comparison_crosses_budgets_with_systems(tmp_path: Path) -> None:
-    lines = results.format_table(two_recipes(tmp_path), "md").splitlines()
-    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["budget", "labels", "demo greedy", "demo beam", "mel greedy"]
-    assert cells[2][:2] == ["1min", "58 s"]
-    assert cells[2][2].startswith("37.5 [")
-    assert cells[2][4].startswith("12.5 [")
-    assert cells[3][4] == "-"
-    table = results.format_table(two_recipes(tmp_path / "again"), "table")
-    assert "demo greedy" in table and "|" not in table
-
-
-def test_comparison_for_scripts_has_a_row_per_result(tmp_path: Path) -> None:
-    rows = two_recipes(tmp_path)
-    read = list(csv.DictReader(results.format_table(rows, "csv").splitlines()))
-    assert len(read) == 5
-    assert float(read[0]["wer"]) == rows[0]["wer"]
-    assert json.loads(results.format_table(rows, "json")) == rows
-
-
-def test_seeds_and_test_sets_get_columns_where_there_are_several(tmp_path: Path) -> None:
-    scores = scored(tmp_path)
-    rows = results.merge(
-        [finished(tmp_path, scores, seed=s, test_set=t) for s in (1, 2) for t in ("a", "b")]
-    )
-    header = results.format_table(results.compare([rows]), "md").splitlines()[0]
-    assert [c.strip() for c in header.strip("|").split("|")][:3] == ["test set", "seed", "budget"]
-
-
-def test_folds_get_a_column_where_there_are_several(tmp_path: Path) -> None:
+def test_seeds_and_folds_are_told_each_and_together(tmp_path: Path) -> None:
     greedy, beam = (scored(tmp_path, n, greedy=t) for n, t in (("a", GREEDY), ("b", BEAM)))
-    rows = results.merge(
-        [finished(tmp_path, greedy, fold="theo"), finished(tmp_path, beam, fold="lucas")]
-    )
-    header, _, *lines = results.format_table(results.compare([rows]), "md").splitlines()
-    assert header.split("|")[1].strip() == "fold"
-    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
-    assert [(c[0], c[3].partition(" ")[0]) for c in cells] == [("lucas", "12.5"), ("theo", "37.5")]
+    runs = [
+        finished(tmp_path, greedy, fold="theo"),
+        finished(tmp_path, beam, fold="theo", seed=2),
+        finished(tmp_path, greedy, fold="lucas"),
+        finished(tmp_path, greedy, fold="lucas", seed=2),
+    ]
+    results.write_results(tmp_path / "out", results.gather(runs))
+    page = (tmp_path / "out" / "RESULTS.md").read_text()
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in page.splitlines()]
+    assert next(c[2] for c in cells if c[0] == "1min" and c[1] == "58 s").startswith("31.2 [")
+    each = [c[:4] for c in cells if len(c) == 6]
+    assert ["theo", "2", "1min", "greedy"] in each and ["lucas", "1", "1min", "greedy"] in each
+    # Folds 25.0 and 37.5; seeds 37.5 and 25.0.
+    assert ["31.2", "2", "8.8", "2", "31.2", "8.8"] in [c[3:] for c in cells]
+    assert "2 folds: errors and words of all are summed." in page
+    assert "Fold theo. Test: 4 utterances" in page
 
 
 def test_no_results_make_an_empty_page(tmp_path: Path) -> None:
-    results.write_results(tmp_path, [])
+    results.write_results(tmp_path, results.Results([]))
     assert json.loads((tmp_path / "results.json").read_text()) == []
+    assert json.loads((tmp_path / "confusions.json").read_text()) == []

@@ -1,10 +1,9 @@
-"""Known error counts, and intervals that behave as intervals."""
+"""Known error counts, and the confusions behind them."""
 
 from __future__ import annotations
 
 import random
 
-import numpy as np
 import pytest
 
 from pipeline.errors import UserError
@@ -25,8 +24,6 @@ from stages.acoustic.scoring import Counts
 )
 def test_word_errors_of_one_utterance(reference: str, hypothesis: str, counts: Counts) -> None:
     assert scoring.count_words({"u": reference}, {"u": hypothesis}) == counts
-    output = scoring.align({"u": reference}, {"u": hypothesis})
-    assert scoring.utterance_counts(output, 0) == counts
 
 
 def test_counts_are_summed_before_they_are_divided() -> None:
@@ -37,17 +34,21 @@ def test_counts_are_summed_before_they_are_divided() -> None:
 
 
 def test_characters_include_the_spaces_between_words() -> None:
-    assert scoring.count_characters({"u": "ab cd"}, {"u": "ab"}) == Counts(0, 3, 0, 5)
+    told = scoring.count_characters({"u": "ab cd", "v": "a"}, {"v": "ab", "u": "ab"})
+    assert told == {"u": Counts(0, 3, 0, 5), "v": Counts(0, 0, 1, 1)}
 
 
-def test_errors_equal_a_plain_edit_distance() -> None:
-    choose = random.Random(5)
-    for _ in range(50):
+def test_errors_are_those_of_the_plain_edit_distance_or_a_few_more() -> None:
+    """A few: sclite's weights pay for correct words with pairs of a deletion and an insertion."""
+    choose, ours, fewest = random.Random(5), 0, 0
+    for _ in range(300):
         a = choose.choices("abc", k=choose.randint(1, 8))
         b = choose.choices("abc", k=choose.randint(0, 8))
         counts = scoring.count_words({"u": " ".join(a)}, {"u": " ".join(b)})
-        assert counts.errors == distance(a, b)
+        assert counts.errors >= distance(a, b)
         assert counts.reference == len(a)
+        ours, fewest = ours + counts.errors, fewest + distance(a, b)
+    assert fewest <= ours < 1.01 * fewest
 
 
 def distance(a: list[str], b: list[str]) -> int:
@@ -70,53 +71,12 @@ def test_no_utterances_are_refused() -> None:
         scoring.check_references({})
 
 
-def test_operations_tell_the_words() -> None:
-    output = scoring.align({"u": "turn left now"}, {"u": "turn right now please"})
-    assert scoring.operations(output, 0) == [
-        ("equal", "turn", "turn"),
-        ("substitute", "left", "right"),
-        ("equal", "now", "now"),
-        ("insert", "", "please"),
-    ]
-
-
-def corpus(speakers: int, each: int) -> tuple[list[Counts], list[str]]:
-    draw = np.random.default_rng(0)
-    counts = [Counts(int(draw.binomial(10, 0.2)), 0, 0, 10) for _ in range(speakers * each)]
-    return counts, [f"s{i % speakers:02d}" for i in range(speakers * each)]
-
-
-def test_ten_speakers_are_resampled_fewer_are_kept() -> None:
-    assert scoring.bootstrap(*corpus(10, 5), 200, 0.95).resampled == "10 speakers"
-    few = scoring.bootstrap(*corpus(9, 5), 200, 0.95)
-    assert few.resampled == "utterances within 9 speakers"
-
-
-@pytest.mark.parametrize("speakers", [1, 4, 50])
-def test_interval_has_the_width_that_theory_gives(speakers: int) -> None:
-    each = 200 // speakers
-    counts, names = corpus(speakers, each)
-    rate = sum(counts, scoring.NOTHING).rate
-    interval = scoring.bootstrap(counts, names, 4000, 0.95)
-    # Within speakers alike as over all: errors here do not depend on the speaker.
-    half = 1.96 * float(np.std([c.rate for c in counts])) / 200**0.5
-    assert interval.low == pytest.approx(rate - half, abs=0.3 * half)
-    assert interval.high == pytest.approx(rate + half, abs=0.3 * half)
-
-
-def test_speakers_that_differ_widen_the_interval() -> None:
-    counts = [Counts(0 if s < 10 else 10, 0, 0, 10) for s in range(20) for _ in range(10)]
-    names = [f"s{s}" for s in range(20) for _ in range(10)]
-    interval = scoring.bootstrap(counts, names, 2000, 0.95)
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * 0.5 / 20**0.5, rel=0.2)
-
-
-def test_interval_is_the_same_every_time() -> None:
-    assert scoring.bootstrap(*corpus(12, 3), 300, 0.9) == scoring.bootstrap(
-        *corpus(12, 3), 300, 0.9
-    )
-
-
-def test_no_error_gives_an_interval_of_nothing() -> None:
-    interval = scoring.bootstrap([Counts(0, 0, 0, 5)] * 3, ["s"] * 3, 100, 0.95)
-    assert (interval.low, interval.high) == (0, 0)
+def test_confusions_come_by_how_frequent_they_are() -> None:
+    references = {"a": "turn left", "b": "turn left", "c": "go", "d": "now go"}
+    hypotheses = {"a": "turn right", "b": "burn right", "c": "go go", "d": "go"}
+    aligned = scoring.align_all(references, hypotheses)
+    assert scoring.confusions(aligned.values()) == {
+        "substitutions": [["left", "right", 2], ["turn", "burn", 1]],
+        "deletions": [["now", 1]],
+        "insertions": [["go", 1]],
+    }

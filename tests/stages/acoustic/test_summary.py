@@ -1,0 +1,227 @@
+"""Seeds and folds as one figure, pairs of systems, and the tables of both."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UserError
+from stages.acoustic import bootstrap, tables
+from stages.acoustic.counts_file import Key, UtteranceCounts, UtteranceSet
+from stages.acoustic.pairs import FIELDS, compare_pairs
+from stages.acoustic.results import Results, Row
+from stages.acoustic.summary import systems
+
+WORDS = 10
+
+
+def made(recipe: str, *runs: tuple[str | None, int, Sequence[int]], **changes: Any) -> Results:
+    """A recipe's results from (fold, seed, errors of each utterance of ten words).
+
+    A fold's speaker is called like it; without folds there is one, `ann`.
+    """
+    rows: list[Row] = []
+    counts = {}
+    for fold, seed, errors in runs:
+        names = [f"{fold or 'u'}{n}" for n in range(len(errors))]
+        speakers, words = [fold or "ann"] * len(errors), [WORDS] * len(errors)
+        on = UtteranceSet(names, speakers, words, [3 * n for n in words])
+        row: Row = {"test_set": "test", "budget": "1min", "budget_seconds": 60.0, "seed": seed}
+        row |= {"recipe": recipe, "frontend": "log_mel", "decoder": "greedy", "fold": fold}
+        row |= {"wer": sum(errors) / sum(words), "wer_low": 0.1, "wer_high": 0.9}
+        row |= {"cer": sum(errors) / 3 / sum(words), "cer_low": 0.0, "cer_high": 0.5}
+        row |= {"reference_words": sum(words), "reference_chars": 3 * sum(words)}
+        row |= {"lm_text": "a text", "lm_perplexity": 2.0, "dev_seconds": 9.0, "confidence": 0.9}
+        rows.append(row | {"resampled": "utterances within speaker"} | changes)
+        nothing = [0] * len(errors)
+        counts[Key.of(rows[-1])] = UtteranceCounts(on, list(errors), nothing, nothing, list(errors))
+    return Results(rows, counts)
+
+
+def together(*several: Results) -> Results:
+    rows = [row for results in several for row in results.rows]
+    return Results(rows, {k: c for r in several for k, c in (r.counts or {}).items()})
+
+
+def test_folds_are_summed_before_they_are_divided() -> None:
+    (row,) = tables.compare([made("a", ("theo", 1, [5, 5, 5]), ("lucas", 1, [1]))])
+    assert row["wer"] == pytest.approx(16 / 40)
+    assert row["cer"] == pytest.approx(16 / 120)
+    assert row["wer_mean_of_folds"] == pytest.approx(fmean([0.5, 0.1]))
+    assert row["wer_sd_of_folds"] == pytest.approx(stdev([0.5, 0.1]))
+    assert (row["fold"], row["folds"], row["seed"]) == (None, ["theo", "lucas"], 1)
+    assert row["wer_sd_of_seeds"] is None
+    assert row["reference_words"] == 40
+
+
+def test_seeds_are_averaged_and_their_deviation_told() -> None:
+    (row,) = tables.compare([made("a", (None, 1, [2, 4]), (None, 2, [4, 4]), (None, 3, [0, 1]))])
+    assert row["wer"] == pytest.approx(fmean([0.3, 0.4, 0.05]))
+    assert row["wer_sd_of_seeds"] == pytest.approx(stdev([0.3, 0.4, 0.05]))
+    assert (row["seed"], row["seeds"]) == (None, [1, 2, 3])
+    assert row["wer_sd_of_folds"] is None
+    assert row["reference_words"] == 20
+
+
+def test_a_seed_that_lacks_a_fold_is_no_other_draw_of_the_training() -> None:
+    runs = [("theo", 1, [5]), ("lucas", 1, [1]), ("theo", 2, [7]), ("lucas", 2, [1])]
+    whole = tables.compare([made("a", *runs)])[0]
+    (row,) = tables.compare([made("a", *runs, ("theo", 3, [6]))])
+    assert row["wer_sd_of_seeds"] == whole["wer_sd_of_seeds"] == pytest.approx(stdev([0.3, 0.4]))
+    assert row["wer"] == pytest.approx((fmean([5, 7, 6]) + 1) / 20)
+
+
+def test_the_interval_is_of_utterances_whose_errors_are_averaged_over_seeds() -> None:
+    first, second = [0, 3, 5, 9, 2, 2], [1, 4, 4, 7, 2, 0]
+    (row,) = tables.compare([made("a", (None, 1, first), (None, 2, second))])
+    means = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
+    expected = bootstrap.interval(means, [WORDS] * 6, ["ann"] * 6, 10_000, 0.9)
+    assert (row["wer_low"], row["wer_high"]) == (expected.low, expected.high)
+    assert row["wer_low"] < row["wer"] < row["wer_high"]
+
+
+def test_an_utterance_that_several_folds_test_is_drawn_once_for_all() -> None:
+    """Folds of the training speech: one test set. It is no larger for that."""
+    one = made("a", (None, 1, [0, 3, 5, 9]))
+    runs = made("a", ("x", 1, [0, 3, 5, 9]), ("y", 1, [0, 3, 5, 9]))
+    on = next(iter((one.counts or {}).values())).on
+    counts = {k: UtteranceCounts(on, c.substitutions, c.deletions, c.insertions, c.char_errors)
+              for k, c in (runs.counts or {}).items()}  # fmt: skip
+    (row,) = tables.compare([Results(runs.rows, counts)])
+    expected = bootstrap.interval([0, 3, 5, 9], [WORDS] * 4, ["ann"] * 4, 10_000, 0.9)
+    assert (row["wer_low"], row["wer_high"]) == (expected.low, expected.high)
+
+
+def test_one_seed_and_fold_keep_the_interval_of_their_row() -> None:
+    (row,) = tables.compare([made("a", (None, 4, [1, 2]))])
+    assert (row["wer_low"], row["wer_high"], row["seed"]) == (0.1, 0.9, 4)
+    assert (row["cer_low"], row["cer_high"]) == (0.0, 0.5)
+
+
+def test_without_counts_several_seeds_have_no_interval() -> None:
+    told = Results(made("a", (None, 1, [2]), (None, 2, [4])).rows)
+    (row,) = tables.compare([told])
+    assert (row["wer"], row["wer_low"]) == (pytest.approx(0.3), None)
+    assert "30.0 " in tables.format_table([row], "table")
+
+
+def paired(*several: Results, against: str = "a") -> list[Row]:
+    return compare_pairs(systems(several), "wer", against)
+
+
+def test_each_system_is_compared_with_the_one_named() -> None:
+    a, b, c = (made(n, (None, 1, e)) for n, e in (("a", [5, 5]), ("b", [4, 4]), ("c", [6, 5])))
+    rows = paired(a, b, c)
+    assert [(r["kind"], r["recipe"], r["against"]) for r in rows] == [
+        ("system", "b", "a"),
+        ("system", "c", "a"),
+    ]
+    assert rows[0]["difference"] == pytest.approx(-0.1)
+    assert rows[0]["probability_of_improvement"] == 1
+    assert (rows[0]["rate"], rows[0]["rate_against"]) == (pytest.approx(0.4), pytest.approx(0.5))
+    assert (rows[0]["utterances"], rows[0]["left_out"]) == (2, 0)
+    assert set(rows[0]) == set(FIELDS)
+    assert [r["recipe"] for r in paired(a, b, c, against="b")] == ["a", "c"]
+
+
+def test_a_pair_is_the_paired_bootstrap_of_means_over_seeds() -> None:
+    a = made("a", (None, 1, [5, 3, 1, 7]), (None, 2, [4, 3, 1, 8]))
+    b = made("b", (None, 1, [4, 4, 0, 8]))
+    (row,) = paired(a, b)
+    ours, theirs = [4, 4, 0, 8], [4.5, 3, 1, 7.5]
+    told = bootstrap.compare(ours, theirs, [WORDS] * 4, ["ann"] * 4, 10_000, 0.9)
+    assert (row["difference"], row["low"], row["high"]) == (told.difference, told.low, told.high)
+    assert row["probability_of_improvement"] == told.probability
+
+
+def test_decoders_and_budgets_of_one_system_are_paired_too() -> None:
+    small = [made("a", (None, 1, [8]), budget="1min"), made("a", (None, 1, [6]), decoder="beam")]
+    large = {"budget": "all", "budget_seconds": 600.0}
+    all_ = [made("a", (None, 1, [4]), **large), made("a", (None, 1, [3]), decoder="beam", **large)]
+    rows = paired(together(*small, *all_))
+    assert [(r["kind"], r["budget"], r["decoder"], r["against"]) for r in rows] == [
+        ("decoder", "1min", "beam", "greedy"),
+        ("decoder", "all", "beam", "greedy"),
+        ("budget", "all", "beam", "1min"),
+        ("budget", "all", "greedy", "1min"),
+    ]
+    assert [round(10 * r["difference"]) for r in rows] == [-2, -1, -3, -4]
+
+
+def test_only_common_utterances_are_compared_and_the_others_told() -> None:
+    a, b = made("a", (None, 1, [5, 5, 9])), made("b", (None, 1, [4, 4]))
+    (row,) = paired(a, b)
+    assert (row["utterances"], row["left_out"]) == (2, 1)
+    assert row["rate_against"] == pytest.approx(0.5)
+    assert "Up to 1 utterances" in tables.format_pairs([row], "table")
+
+
+def test_folds_are_paired_by_their_names() -> None:
+    a = made("a", ("theo", 1, [5, 5]), ("lucas", 1, [1, 1]))
+    b = made("b", ("lucas", 1, [0, 1]), ("theo", 1, [5, 4]))
+    (row,) = paired(a, b)
+    assert (row["difference"], row["utterances"]) == (pytest.approx(-2 / 40), 4)
+    assert paired(a, made("b", ("jackson", 1, [1]))) == []
+    assert "no two systems" in tables.format_pairs([], "table").lower()
+
+
+def test_other_references_of_an_utterance_are_refused() -> None:
+    a, b = made("a", (None, 1, [5])), made("b", (None, 1, [5]))
+    counts = next(iter((b.counts or {}).values()))
+    on = UtteranceSet(counts.on.utterances, counts.on.speakers, [9], [30])
+    other = UtteranceCounts(on, [5], [0], [0], [5])
+    with pytest.raises(UserError, match="other references of utterance u0"):
+        paired(a, Results(b.rows, {Key.of(b.rows[0]): other}))
+
+
+def test_pairs_need_the_errors_of_each_utterance() -> None:
+    a, b = made("a", (None, 1, [5])), made("b", (None, 1, [5]))
+    with pytest.raises(UserError, match="b \\(test, 1min, greedy\\) has no errors"):
+        paired(a, Results(b.rows))
+
+
+def test_an_unknown_system_to_compare_with_is_refused() -> None:
+    with pytest.raises(UserError, match="there is no system 'digit'"):
+        paired(made("digits", (None, 1, [5])), against="digit")
+
+
+def test_tables_for_people_show_deviations_only_where_there_are_any() -> None:
+    one = tables.compare([made("a", (None, 1, [2]))])
+    assert "Over seeds" not in tables.format_table(one, "table")
+    two = tables.compare([made("a", (None, 1, [2]), (None, 2, [4]))])
+    text = tables.format_table(two, "md")
+    assert "| a greedy | 1min     | test       | 30.0  | 2       | 14.1          |" in text
+
+
+def test_tables_of_characters_show_characters() -> None:
+    rows = tables.compare([made("a", (None, 1, [3]))])
+    assert "10.0 [0.0, 50.0]" in tables.format_table(rows, "table", "cer")
+
+
+def test_budgets_of_another_length_stand_in_one_line() -> None:
+    a = made("a", (None, 1, [2]))
+    b = made("b", (None, 1, [2]), budget_seconds=120.0)
+    lines = tables.format_table(tables.compare([a, b]), "md").splitlines()
+    assert len(lines) == 3
+    assert "1.0 min to 2.0 min" in lines[2]
+
+
+def test_programs_get_a_row_per_system_or_pair() -> None:
+    a = made("a", ("x", 1, [2]), ("y", 1, [4]))
+    b = made("b", ("x", 1, [2]), ("y", 1, [3]))
+    rows = tables.compare([a, b])
+    read = list(csv.DictReader(tables.format_table(rows, "csv").splitlines()))
+    assert [(r["recipe"], r["folds"], float(r["wer"])) for r in read] == [
+        ("a", "x y", rows[0]["wer"]),
+        ("b", "x y", rows[1]["wer"]),
+    ]
+    assert json.loads(tables.format_table(rows, "json")) == rows
+    pairs = paired(a, b)
+    read = list(csv.DictReader(tables.format_pairs(pairs, "csv").splitlines()))
+    assert float(read[0]["difference"]) == pairs[0]["difference"]
+    assert json.loads(tables.format_pairs(pairs, "json")) == pairs
