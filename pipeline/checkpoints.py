@@ -35,7 +35,12 @@ class Checkpoint:
 
 def save(folder: Path, updates: int, state: dict[str, Any]) -> None:
     """Write the state after `updates`, then remove all but the newest two."""
-    path = folder / f"checkpoint-{updates:08d}.pt"
+    write(folder / f"checkpoint-{updates:08d}.pt", state)
+    _remove_all_but_newest(folder)
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Write a state that is whole if it is there, with its checksum."""
     beside = path.with_suffix(HALF)
     with open(beside, "wb") as file:
         torch.save(state, file)
@@ -43,41 +48,54 @@ def save(folder: Path, updates: int, state: dict[str, Any]) -> None:
         os.fsync(file.fileno())
     write_atomically(path.with_suffix(CHECKSUM), file_sha256(beside))
     beside.replace(path)
-    sync(folder)
-    _remove_all_but_newest(folder)
+    sync(path.parent)
 
 
-def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+def newest(
+    folder: Path,
+    say: Callable[[str], None],
+    complete: Callable[[dict[str, Any]], bool] = lambda state: True,
+) -> Checkpoint | None:
     """The newest whole checkpoint of `folder`; None to start from the first update.
 
     Damaged ones are named and removed, and so is what a kill left half written.
+
+    Args:
+        complete: whether all that this state needs beside it is there.
     """
     _remove_leftovers(folder)
     damaged = False
     for path in sorted(folder.glob(PATTERN), reverse=True):
-        if _is_whole(path):
-            _remove_all_but_newest(folder)
+        wrong = "is damaged"
+        if is_whole(path):
             state = torch.load(path, map_location="cpu", weights_only=True)
-            return Checkpoint(path, int(path.stem.partition("-")[2]), state)
-        say(f"checkpoint {path.name} is damaged; the one before it is used")
-        _remove(path)
+            if complete(state):
+                _remove_all_but_newest(folder)
+                return Checkpoint(path, int(path.stem.partition("-")[2]), state)
+            wrong = "lacks its best weights, or they are damaged"
+        say(f"checkpoint {path.name} {wrong}; the one before it is used")
+        remove(path)
         damaged = True
     if damaged:
         say("no checkpoint is whole: starting from the first update")
     return None
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Whether the state at `path` is there as it was written."""
     checksum = path.with_suffix(CHECKSUM)
-    return checksum.exists() and checksum.read_text("utf-8") == file_sha256(path)
+    if not path.exists() or not checksum.exists():
+        return False
+    return checksum.read_text("utf-8") == file_sha256(path)
 
 
 def _remove_all_but_newest(folder: Path) -> None:
     for old in sorted(folder.glob(PATTERN))[:-KEPT]:
-        _remove(old)
+        remove(old)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a state with its checksum."""
     path.unlink()  # first: no checkpoint is ever without its checksum
     path.with_suffix(CHECKSUM).unlink(missing_ok=True)
 

@@ -1,21 +1,21 @@
-"""The one training loop for BERT and CTC: exact resume, stops on NaN."""
+"""The one training loop for BERT and CTC: exact resume, stops on NaN, keeps the best weights."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 
 from pipeline import checkpoints, cores, interrupt
+from pipeline.batches import Batches as Batches
+from pipeline.batches import generator as generator
+from pipeline.batches import pad as pad
 from pipeline.errors import RunError
+from pipeline.evaluation import BestWeights, Evaluation
 from pipeline.stage import StepContext
 
 if TYPE_CHECKING:
@@ -23,56 +23,6 @@ if TYPE_CHECKING:
 
 LOG_EVERY_UPDATES = 25
 LARGEST_GRADIENT_NORM = 1.0
-
-
-def generator(*key: object) -> np.random.Generator:
-    """A random generator that is a pure function of `key`, such as (seed, epoch, utterance)."""
-    told = hashlib.sha256(json.dumps(key).encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(told[:16], "little")))
-
-
-class Batches:
-    """Batches of utterances of like length, as a pure function of (seed, epoch).
-
-    Args:
-        lengths: frames by utterance id.
-        batch_frames: frames of a batch, padding included; a longer utterance stands alone.
-    """
-
-    def __init__(self, lengths: Mapping[str, int], batch_frames: int, seed: int) -> None:
-        self._lengths, self._batch_frames, self._seed = dict(lengths), batch_frames, seed
-        self._ends: list[int] = []  # number of updates up to the end of each epoch
-        self._epochs: dict[int, list[list[str]]] = {}
-
-    def epoch(self, epoch: int) -> list[list[str]]:
-        """All utterances once, in batches, shuffled."""
-        if epoch not in self._epochs:
-            rng = generator(self._seed, "batches", epoch)
-            # Lengths are jittered, so that epochs differ in who shares a batch.
-            jitter = rng.uniform(0.9, 1.1, len(self._lengths))
-            ids = sorted(self._lengths)
-            near = [self._lengths[i] * j for i, j in zip(ids, jitter, strict=True)]
-            batches: list[list[str]] = [[]]
-            longest = 0
-            for index in np.argsort(near, kind="stable"):
-                utterance = ids[index]
-                longest = max(longest, self._lengths[utterance])
-                if batches[-1] and longest * (len(batches[-1]) + 1) > self._batch_frames:
-                    batches.append([])
-                    longest = self._lengths[utterance]
-                batches[-1].append(utterance)
-            order = rng.permutation(len(batches))
-            self._epochs = {epoch: [batches[i] for i in order]}
-        return self._epochs[epoch]
-
-    def at(self, update: int) -> tuple[int, list[str]]:
-        """The epoch that update number `update` (from 0) falls in, and its utterances."""
-        while not self._ends or self._ends[-1] <= update:
-            before = self._ends[-1] if self._ends else 0
-            self._ends.append(before + len(self.epoch(len(self._ends))))
-        epoch = bisect_right(self._ends, update)
-        start = self._ends[epoch - 1] if epoch else 0
-        return epoch, self.epoch(epoch)[update - start]
 
 
 def linear_schedule(updates: int, warmup: int) -> Callable[[int], float]:
@@ -111,6 +61,7 @@ class Training:
         loss: (update, epoch, utterance ids) to a scalar loss and what to log beside it.
         scale: factor of the learning rate at an update.
         each: called before every update with its number; to freeze and thaw.
+        evaluation: if there is one, the model ends with the weights that did best in it.
     """
 
     model: nn.Module
@@ -125,9 +76,10 @@ class Training:
     each: Callable[[int], None] = lambda update: None
     precision: str = "fp32"
     what: str = "training"
+    evaluation: Evaluation | None = None
 
     def run(self, ctx: StepContext) -> list[dict[str, float]]:
-        """Train to the last update and return the logged history.
+        """Train to the last update and return the history: logged means and evaluations, in order.
 
         A killed run goes on from its newest intact checkpoint. Batches, masks and dropout are
         functions of the update's number, so the weights come out as if nothing had happened.
@@ -144,10 +96,13 @@ class Training:
             eps=1e-6,
             foreach=True,
         )
-        first, history, sums = self._resume(ctx, optimizer)
+        best = BestWeights(ctx.scratch, self.evaluation) if self.evaluation else None
+        first, history, sums = self._resume(ctx, optimizer, best)
         writer = _TensorBoard(ctx.tensorboard, first)
         bar = ctx.progress(self.updates, self.what, "updates", first)
         with interrupt.deferred(), bar as progress:
+            # After a signal the checkpoint is written at once, and what it lacks is done here.
+            self._evaluate(ctx, first, history, writer, best)
             for update in range(first, self.updates):
                 metrics = self._update(update, optimizer)
                 for name, value in metrics.items():
@@ -160,13 +115,41 @@ class Training:
                     writer.write(done, row | {"learning_rate": optimizer.param_groups[0]["lr"]})
                     ctx.log.debug("update %d %s", done, row)
                     sums = {}
+                if not interrupt.requested():
+                    self._evaluate(ctx, done, history, writer, best)
                 stop = interrupt.requested()
                 if stop or (done % self.checkpoint_every == 0 and done < self.updates):
                     self._save(ctx, optimizer, done, history, sums)
+                    if best:
+                        best.forget(history)
                 if stop:
                     interrupt.leave()
         writer.close()
+        if best:
+            found = best.restore(self.model, history)
+            ctx.say(f"{self.what}: the weights after {found['update']:.0f} updates are the best")
         return history
+
+    def _evaluate(
+        self,
+        ctx: StepContext,
+        done: int,
+        history: list[dict[str, float]],
+        writer: _TensorBoard,
+        best: BestWeights | None,
+    ) -> None:
+        """Where an evaluation is due, add it to the history, and keep the weights if best."""
+        if self.evaluation is None or best is None:
+            return
+        if not self.evaluation.due(done, self.updates, history):
+            return
+        figures = self.evaluation.figures(self.model, done, self.what)
+        row = {"update": done, **figures}
+        history.append(row)
+        writer.write(done, figures)
+        ctx.log.debug("update %d %s", done, figures)
+        if self.evaluation.best(history) is row:
+            best.keep(self.model, done)
 
     def _update(self, update: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         self.model.train()
@@ -212,13 +195,18 @@ class Training:
         checkpoints.save(ctx.scratch, done, state)
 
     def _resume(
-        self, ctx: StepContext, optimizer: torch.optim.Optimizer
+        self, ctx: StepContext, optimizer: torch.optim.Optimizer, best: BestWeights | None
     ) -> tuple[int, list[dict[str, float]], dict[str, float]]:
-        found = checkpoints.newest(ctx.scratch, ctx.say)
+        def complete(state: dict[str, Any]) -> bool:
+            return best is None or best.are_there(state["history"])
+
+        found = checkpoints.newest(ctx.scratch, ctx.say, complete)
         if found is None:
             return 0, [], {}
         self.model.load_state_dict(found.state["model"])
         optimizer.load_state_dict(found.state["optimizer"])
+        if best:
+            best.resume(found.state["history"])
         return found.updates, list(found.state["history"]), dict(found.state["sums"])
 
 
@@ -254,7 +242,7 @@ class _TensorBoard:
     def __init__(self, folder: Path, first: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=first)
+        self._writer = SummaryWriter(str(folder), purge_step=first + 1)
 
     def write(self, update: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -262,15 +250,6 @@ class _TensorBoard:
 
     def close(self) -> None:
         self._writer.close()
-
-
-def pad(rows: Sequence[np.ndarray[Any, Any]], value: float = 0) -> tuple[Tensor, Tensor]:
-    """Stack arrays of (F,) or (F, D) into one of B rows, padded at the end; and lengths_B."""
-    lengths = [len(row) for row in rows]
-    padded = np.full((len(rows), max(lengths), *rows[0].shape[1:]), value, dtype=rows[0].dtype)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = row
-    return torch.from_numpy(padded), torch.tensor(lengths)
 
 
 def set_threads(threads: int) -> None:
