@@ -153,7 +153,7 @@ def test_a_killed_training_ends_with_the_same_best_weights_and_history(
     assert equal(resumed.weights(), whole[0].weights())
 
 
-@pytest.mark.parametrize("call", range(24))
+@pytest.mark.parametrize("call", range(22))
 def test_a_kill_at_any_renaming_changes_nothing(
     context: MakeContext,
     whole: tuple[Job, list[dict[str, float]]],
