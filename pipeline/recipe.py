@@ -150,6 +150,14 @@ class DecodeSettings(Section):
     word_scores: list[float] = Field([-2.0, -1.0, 0.0, 1.0, 2.0], min_length=1)
     beam: int = Field(100, ge=1, description="hypotheses kept")
     beam_threshold: float = Field(30.0, gt=0, description="log score below the best")
+    nbest: int = Field(1, ge=1, description="hypotheses written per utterance, with their scores")
+
+    @field_validator("nbest")
+    @classmethod
+    def _beam_holds(cls, nbest: int, info: ValidationInfo) -> int:
+        if nbest > info.data.get("beam", nbest):
+            raise ValueError(f"the beam holds {info.data['beam']}; raise decode.beam")
+        return nbest
 
     @field_validator("decoders")
     @classmethod

@@ -229,7 +229,8 @@ class _Planner:
     def _decode_and_score(self, label: str, model: Step, named: Mapping[str, Any]) -> None:
         decode, score = self.recipe.decode, self.recipe.score
         version = decode_stage.VERSION
-        inputs = self._features("dev") | {"model": model, "lm": self.lm}
+        read = {"model": model, "lm": self.lm, "text": self.text}
+        inputs = self._features("dev") | read
         tuned = self._add(
             "decode",
             6,
@@ -241,9 +242,9 @@ class _Planner:
             **named,
         )
         for test in self.tests:
-            inputs = self._features(test) | {"model": model, "lm": self.lm, "tuned": tuned}
+            inputs = self._features(test) | read | {"tuned": tuned}
             # The weights come from dev; the grid they were searched in matters no more.
-            told = {k: decode.signed()[k] for k in ("decoders", "beam", "beam_threshold")}
+            told = {k: decode.signed()[k] for k in ("decoders", "beam", "beam_threshold", "nbest")}
             name = f"{test.removeprefix('test/')}/{label}"
             run = partial(decode_stage.decode_test, settings=decode)
             hypotheses = self._add("decode", 6, name, version, told, inputs, run, **named)

@@ -1,8 +1,7 @@
 """Stage 6 `decode`: log-probabilities to words, with weights tuned on dev and nowhere else.
 
-`run_dev` and `run_test` are the two kinds of step. Both write, per decoder, `<decoder>.trn`
-(`words (utterance-id)`) and `<decoder>.jsonl` (utt_id, speaker, seconds, ref, hyp), and
-weights.json; both keep their log-probabilities.
+`run_dev` and `run_test` are the two kinds of step. Both write their hypotheses (see `written`)
+and weights.json, on dev with every trial, and keep their log-probabilities.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from pipeline.stage import StepContext
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from stages.acoustic.search import Decoded, Search
 
     LogProbs = Mapping[str, NDArray[np.floating[Any]]]
     Cached = Mapping[str, NDArray[np.float32]]
@@ -73,41 +74,48 @@ def cached_log_probs(
 def run_dev(
     ctx: StepContext, settings: DecodeSettings, log_probs: Cached, manifest: Manifest
 ) -> None:
-    """Tune the weights of every decoder on dev; input `lm` is the folder of stage 4.
+    """Tune the weights of every decoder on dev; inputs `lm` and `text` are folders of 4 and 0.
 
     Writes weights.json with every trial, and dev's hypotheses.
 
     Args:
-        log_probs: what `cached_log_probs` gave; the trials read its file.
+        log_probs: what `cached_log_probs` gave; processes read its file.
 
     Raises:
         pipeline.errors.UserError: an unknown decoder, or a dev utterance without transcript.
-        RunError: log-probabilities with NaN or of other utterances.
+        RunError: log-probabilities with NaN or of other utterances, or a process died.
     """
     from stages.acoustic import decoding, scoring, tuning
+    from stages.acoustic import search as searching
 
     references = scoring.check_references({u.id: u.transcript for u in manifest})
     decoding.check_matches(log_probs, manifest)
     told: dict[str, Any] = {}
     for name in settings.decoders:
-        decoder = decoding.build(name, ctx.inputs["lm"], settings)
-        points = tuning.grid(settings) if decoder.tunable else [(0.0, 0.0)]
-        cache = ctx.folder / decoding.LOG_PROBS
-        job = tuning.Job(name, ctx.inputs["lm"], settings, cache, references, points)
-        with ctx.progress(len(points), f"tune {name}", "trials") as progress:
-            trials = tuning.tune(job, progress.update)
-        chosen = tuning.best(trials)
+        with _search(ctx, settings, name, log_probs) as search:
+            tunable = search.desk.decoder.tunable
+            points = tuning.grid(settings) if tunable else [(0.0, 0.0)]
+            work = len(points) * len(tuning.parts_of(references))
+            with ctx.progress(work, f"tune {name}", "parts") as progress:
+                trials = tuning.tune(search, references, points, progress.update)
+            chosen = tuning.best(trials)
+            weights = chosen.lm_weight, chosen.word_score
+            found = searching.decode_split(search, weights, settings.nbest, lambda _: None)
         told[name] = {
             "lm_weight": chosen.lm_weight,
             "word_score": chosen.word_score,
             "dev_wer": chosen.wer,
-            "at_edge": _at_edge(chosen, settings) if decoder.tunable else [],
+            "at_edge": tuning.at_edge(chosen, settings) if tunable else [],
             "trials": [[t.lm_weight, t.word_score, t.wer, t.errors] for t in trials],
         }
-        texts = decoding.decode_all(decoder, log_probs, (chosen.lm_weight, chosen.word_score))
-        _write(ctx, name, texts, manifest)
-        ctx.say(_line(name, told[name], decoder.tunable))
-    facts = {"dev_seconds": manifest.seconds, "dev_utterances": len(manifest), "decoders": told}
+        _write(ctx, name, found, manifest)
+        ctx.say(_line(name, told[name], tunable))
+    facts = {
+        "dev_seconds": manifest.seconds,
+        "dev_utterances": len(manifest),
+        "dev_in_lm_text": _in_lm_text(ctx, manifest),
+        "decoders": told,
+    }
     (ctx.folder / WEIGHTS).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
 
@@ -127,6 +135,7 @@ def run_test(
         RunError: log-probabilities with NaN or of other utterances, or no weights for a decoder.
     """
     from stages.acoustic import decoding
+    from stages.acoustic import search as searching
 
     decoding.check_matches(log_probs, manifest)
     facts = json.loads(((tuned or ctx.inputs["tuned"]) / WEIGHTS).read_text("utf-8"))
@@ -138,51 +147,43 @@ def run_test(
                 found=", ".join(facts["decoders"]),
                 remedy="run stage 6 with --force",
             )
-        decoder = decoding.build(name, ctx.inputs["lm"], settings)
-        with ctx.progress(len(log_probs), f"decode {name}", "utterances") as progress:
-            pair = weights["lm_weight"], weights["word_score"]
-            texts = decoding.decode_all(decoder, log_probs, pair, progress.update)
-        _write(ctx, name, texts, manifest)
+        pair = weights["lm_weight"], weights["word_score"]
+        parts = len(searching.in_parts(list(log_probs)))
+        with (
+            _search(ctx, settings, name, log_probs) as search,
+            ctx.progress(parts, f"decode {name}", "parts") as progress,
+        ):
+            found = searching.decode_split(search, pair, settings.nbest, progress.update)
+        _write(ctx, name, found, manifest)
         weights.pop("trials")
+    facts["test_in_lm_text"] = _in_lm_text(ctx, manifest)
     (ctx.folder / WEIGHTS).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
 
-def _write(ctx: StepContext, name: str, texts: Mapping[str, str], manifest: Manifest) -> None:
-    from stages.acoustic import decoding
+def _search(ctx: StepContext, settings: DecodeSettings, name: str, log_probs: Cached) -> Search:
+    from stages.acoustic import decoding, search
 
-    trn = [f"{texts[u.id]} ({u.id})\n".lstrip() for u in manifest]
-    (ctx.folder / f"{name}.trn").write_text("".join(trn), "utf-8")
-    rows = [
-        {
-            "utt_id": u.id,
-            "speaker": u.speaker,
-            "seconds": u.seconds,
-            "ref": u.transcript,
-            "hyp": texts[u.id],
-        }
-        for u in manifest
-    ]
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    (ctx.folder / f"{name}.jsonl").write_text("".join(lines), "utf-8")
-    share = decoding.empty_share(texts)
+    job = search.Job(name, ctx.inputs["lm"], settings, ctx.folder / decoding.LOG_PROBS)
+    return search.Search(job, log_probs, search.allowed())
+
+
+def _in_lm_text(ctx: StepContext, manifest: Manifest) -> int:
+    from stages.acoustic.lm_stage import LM_TEXT
+    from stages.acoustic.overlap import in_text
+
+    return in_text(manifest, ctx.inputs["text"] / LM_TEXT)
+
+
+def _write(ctx: StepContext, name: str, found: Mapping[str, Decoded], manifest: Manifest) -> None:
+    from stages.acoustic import decoding, written
+
+    written.write(ctx.folder, name, found, manifest)
+    share = decoding.empty_share({i: decoded.text for i, decoded in found.items()})
     if share > decoding.BLANK_SHARE:
         ctx.say(
             f"WARNING: the model emits only blanks: {share:.0%} of the {name} hypotheses are "
             "empty. It needs more updates (finetune.updates) or more labels."
         )
-
-
-def _at_edge(chosen: Any, settings: DecodeSettings) -> list[str]:
-    """The weights whose best value is the grid's largest or smallest: a wider grid may help."""
-    edges = []
-    for key, value, tried in (
-        ("lm_weights", chosen.lm_weight, settings.lm_weights),
-        ("word_scores", chosen.word_score, settings.word_scores),
-    ):
-        outer = {max(tried)} if min(tried) == 0 else {min(tried), max(tried)}
-        if len(set(tried)) > 1 and value in outer:
-            edges.append(key)
-    return edges
 
 
 def _line(name: str, told: Mapping[str, Any], tunable: bool) -> str:

@@ -5,7 +5,7 @@ Legend: T frames after subsampling, V targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,9 @@ from pipeline.recipe import DECODERS, DecodeSettings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stages.acoustic.hypothesis import Hypothesis
+    from stages.acoustic.targets import Targets
+
     LogProbs = NDArray[np.float32]
 
 LOG_PROBS = "log_probs.safetensors"
@@ -30,9 +33,16 @@ class Decoder(Protocol):
     """A way to write words; `tunable` where the two weights make a difference."""
 
     tunable: bool
+    targets: Targets
 
     def decode(self, log_probs_TV: LogProbs, lm_weight: float, word_score: float) -> list[str]:
         """The words of one utterance."""
+        ...
+
+    def nbest(
+        self, log_probs_TV: LogProbs, lm_weight: float, word_score: float, count: int
+    ) -> list[Hypothesis]:
+        """At most `count` hypotheses and at least one, the best first: its words as `decode`'s."""
         ...
 
 
@@ -71,24 +81,6 @@ def read_log_probs(path: Path) -> dict[str, LogProbs]:
     """What `write_log_probs` wrote, sorted by utterance id."""
     arrays: dict[str, LogProbs] = load_file(path)
     return {i: arrays[i] for i in sorted(arrays)}
-
-
-Texts = dict[str, str]  # the text of each utterance, by id
-
-
-def decode_all(
-    decoder: Decoder,
-    log_probs: Mapping[str, LogProbs],
-    weights: tuple[float, float],
-    told: Callable[[int], None] | None = None,
-) -> Texts:
-    """The words of every utterance; `told` hears of each one done."""
-    texts = {}
-    for utterance_id, log_probs_TV in log_probs.items():
-        texts[utterance_id] = " ".join(decoder.decode(log_probs_TV, *weights))
-        if told:
-            told(1)
-    return texts
 
 
 def empty_share(texts: Mapping[str, str]) -> float:

@@ -23,6 +23,7 @@ TARGETS = "targets.json"
 PIECES = "pieces.model"
 BLANK = "<blank>"
 BOUNDARY = "|"
+PIECE_START = "▁"  # SentencePiece writes a space so
 
 
 class Targets:
@@ -42,6 +43,12 @@ class Targets:
     def boundary(self) -> int | None:
         """The target between words; None where targets tell by themselves where a word starts."""
         return self._ids[BOUNDARY] if self.units == "letters" else None
+
+    def starts_word(self, target: int) -> bool:
+        """Whether a word starts with this target, whatever stands before it."""
+        if self.units == "words":
+            return True
+        return self.units == "sentencepiece" and self.symbols[target].startswith(PIECE_START)
 
     def encode(self, transcript: str) -> list[int]:
         """The targets of a normalised transcript.

@@ -1,27 +1,18 @@
 """The two weights of a decoder, tuned on dev over the recipe's grid.
 
 Every point of the grid is tried, on log-probabilities read from their cache, so that a trial
-costs a search and no network. Long work is shared among processes (the search holds Python's
-lock, so that threads gain nothing); that changes no result.
+costs a search and no network.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
-from pipeline import cores
-from pipeline.errors import RunError
 from pipeline.recipe import DecodeSettings
-from stages.acoustic.decoding import build, decode_all, read_log_probs
-from stages.acoustic.scoring import count_words
-
-PARALLEL_FROM_SECONDS = 10.0  # less work is not worth starting processes
+from stages.acoustic.scoring import NOTHING, Counts, count_words
+from stages.acoustic.search import Desk, Search, in_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +25,13 @@ class Trial:
     errors: int
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a process needs to try points of the grid."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of dev's references, by utterance, to be decoded with these weights."""
 
-    decoder: str
-    folder_lm: Path
-    settings: DecodeSettings
-    log_probs: Path
     references: Mapping[str, str]
-    points: Sequence[tuple[float, float]]
+    lm_weight: float
+    word_score: float
 
 
 def grid(settings: DecodeSettings) -> list[tuple[float, float]]:
@@ -61,73 +49,49 @@ def best(trials: Sequence[Trial]) -> Trial:
     return min(trials, key=order)
 
 
-def tune(job: Job, told: Callable[[int], None]) -> list[Trial]:
-    """A trial for each point of the job, in its order; `told` hears of each one done.
+def at_edge(chosen: Trial, settings: DecodeSettings) -> list[str]:
+    """The weights whose best value is the grid's largest or smallest: a wider grid may help.
+
+    A language-model weight of 0 is no edge: below it lies nothing.
+    """
+    edges = []
+    for key, value, tried, end in (
+        ("lm_weights", chosen.lm_weight, settings.lm_weights, 0.0),
+        ("word_scores", chosen.word_score, settings.word_scores, None),
+    ):
+        if len(set(tried)) > 1 and value in {min(tried), max(tried)} - {end}:
+            edges.append(key)
+    return edges
+
+
+def tune(
+    search: Search,
+    references: Mapping[str, str],
+    points: Sequence[tuple[float, float]],
+    told: Callable[[int], object],
+) -> list[Trial]:
+    """A trial for each point, in their order; `told` hears of each part of the work done.
 
     Raises:
-        RunError: a process died.
+        pipeline.errors.RunError: a process died.
     """
-    started = time.monotonic()
-    tries = _tries(job)
-    trials = [next(tries)]
-    told(1)
-    left = job.points[1:]
-    processes = min(cores.usable(), len(left))
-    if processes < 2 or (time.monotonic() - started) * len(left) < PARALLEL_FROM_SECONDS:
-        for trial in tries:
-            trials.append(trial)
-            told(1)
-    else:
-        trials += _share(replace(job, points=left), processes, told)
-    place = {point: i for i, point in enumerate(job.points)}
-    return sorted(trials, key=lambda t: place[t.lm_weight, t.word_score])
-
-
-def _tries(job: Job) -> Iterator[Trial]:
-    decoder = build(job.decoder, job.folder_lm, job.settings)
-    log_probs = read_log_probs(job.log_probs)
-    for lm_weight, word_score in job.points:
-        texts = decode_all(decoder, log_probs, (lm_weight, word_score))
-        counts = count_words(job.references, texts)
-        yield Trial(lm_weight, word_score, counts.rate, counts.errors)
-
-
-def _work(job: Job, results: Connection) -> None:
-    for trial in _tries(job):
-        results.send(trial)
-    results.close()
-
-
-def _share(job: Job, processes: int, told: Callable[[int], None]) -> list[Trial]:
-    """Try the points in `processes` fresh processes, which end with their work by themselves."""
-    context = multiprocessing.get_context("spawn")
-    workers, pipes, trials = [], [], list[Trial]()
-    try:
-        for first in range(processes):
-            receiving, sending = context.Pipe(duplex=False)
-            part = replace(job, points=job.points[first::processes])
-            worker = context.Process(target=_work, args=(part, sending), daemon=True)
-            worker.start()
-            sending.close()  # so that the end of the process ends the pipe
-            workers.append(worker)
-            pipes.append(receiving)
-        while pipes:
-            ready = wait(pipes)
-            for pipe in [p for p in pipes if p in ready]:
-                try:
-                    trials.append(pipe.recv())
-                    told(1)
-                except EOFError:
-                    pipes.remove(pipe)
-    finally:
-        for worker in workers:
-            worker.terminate()
-            worker.join()
-    if len(trials) != len(job.points):
-        raise RunError(
-            f"Decoding dev with {job.decoder} stopped early.",
-            constraint=f"{len(job.points)} trials",
-            found=f"{len(trials)}; a process died (out of memory?)",
-            remedy="run again; a smaller decode.beam needs less memory",
-        )
+    split = parts_of(references)
+    parts = [Part(some, *point) for point in points for some in split]
+    counts = search.map(count_errors, parts, told)
+    trials = []
+    for n, (lm_weight, word_score) in enumerate(points):
+        total = sum(counts[n * len(split) : (n + 1) * len(split)], NOTHING)
+        trials.append(Trial(lm_weight, word_score, total.rate, total.errors))
     return trials
+
+
+def parts_of(references: Mapping[str, str]) -> list[dict[str, str]]:
+    """The references as they are handed out."""
+    return [{i: references[i] for i in some} for some in in_parts(sorted(references))]
+
+
+def count_errors(desk: Desk, part: Part) -> Counts:
+    """Word errors of the utterances of the part."""
+    weights = part.lm_weight, part.word_score
+    texts = {i: " ".join(desk.decoder.decode(desk.log_probs[i], *weights)) for i in part.references}
+    return count_words(part.references, texts)

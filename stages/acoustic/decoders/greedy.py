@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.recipe import DecodeSettings
+from stages.acoustic.hypothesis import Hypothesis, runs
 from stages.acoustic.targets import Targets
 
 if TYPE_CHECKING:
@@ -32,11 +33,46 @@ class Greedy:
         path = np.asarray(log_probs_TV).argmax(axis=1).tolist() if len(log_probs_TV) else []
         return self.targets.decode(collapse(path, self.targets.blank)).split()
 
+    def nbest(
+        self,
+        log_probs_TV: NDArray[Any],
+        lm_weight: float = 0.0,
+        word_score: float = 0.0,
+        count: int = 1,
+    ) -> list[Hypothesis]:
+        """The one hypothesis there is, whatever `count` says."""
+        if not len(log_probs_TV):
+            return [Hypothesis((), 0.0, None, 0.0)]
+        path = np.asarray(log_probs_TV).argmax(axis=1).tolist()
+        acoustic = float(np.asarray(log_probs_TV).max(axis=1).sum(dtype=np.float64))
+        words, ends = [], []
+        for ids, last in self._groups(path):
+            text = self.targets.decode(ids)
+            if text:  # a piece that only marks the start of a word is none
+                words.append(text)
+                ends.append(last)
+        return [Hypothesis(tuple(words), acoustic, None, acoustic, tuple(path), tuple(ends))]
+
+    def _groups(self, path: list[int]) -> list[tuple[list[int], int]]:
+        """The targets of each word, and its last frame."""
+        groups: list[tuple[list[int], int]] = []
+        new = True
+        for target, _, after in runs(path):
+            if target == self.targets.blank:
+                continue
+            if target == self.targets.boundary:
+                new = True
+                continue
+            if new or self.targets.starts_word(target):
+                groups.append(([], 0))
+            groups[-1] = ([*groups[-1][0], target], after - 1)
+            new = False
+        return groups
+
 
 def collapse(path: list[int], blank: int) -> list[int]:
     """CTC's map from a path to targets: a run counts once, then blanks fall away."""
-    starts = [t for t in range(len(path)) if t == 0 or path[t] != path[t - 1]]
-    return [path[t] for t in starts if path[t] != blank]
+    return [target for target, _, _ in runs(path) if target != blank]
 
 
 def build(folder_lm: Path, settings: DecodeSettings) -> Greedy:

@@ -20,12 +20,15 @@ of a run of any length. If `a` is `b` too, CTC wants a blank between them, which
 out: `a <blank> b'`. A word of one piece could be followed by itself, where CTC would join the two;
 it is spelled `b` (one frame) and `b <blank>` (any run, closed by a blank). So the one alignment
 that is never considered is a run of two or more frames of a one-piece word that touches the next
-word without a blank.
+word without a blank. And one is considered that is none: `b <blank> b'`, which CTC reads as two.
+A hypothesis with such a path is aligned again, to what spells it, before it is ranked.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +44,9 @@ from flashlight.lib.text.decoder.kenlm import KenLM
 from flashlight.lib.text.dictionary import Dictionary
 
 from pipeline.recipe import DecodeSettings
+from stages.acoustic.ctc_path import best_path
+from stages.acoustic.decoders.greedy import collapse
+from stages.acoustic.hypothesis import Hypothesis, runs
 from stages.acoustic.lexicon import read_lexicon
 from stages.acoustic.ngram import BINARY
 from stages.acoustic.targets import Targets
@@ -60,7 +66,7 @@ class LexiconBeam:
         self, targets: Targets, lexicon: dict[str, list[int]], lm: Path, settings: DecodeSettings
     ) -> None:
         self.targets, self.settings = targets, settings
-        self.words = list(lexicon)
+        self.words, self.lexicon = list(lexicon), lexicon
         twins = targets.boundary is None
         self.columns = 2 * len(targets) + 1 if twins else len(targets)
         self.silence = self.columns - 1 if twins else targets.boundary
@@ -77,6 +83,41 @@ class LexiconBeam:
         self, log_probs_TV: NDArray[Any], lm_weight: float = 0.0, word_score: float = 0.0
     ) -> list[str]:
         """The words of one utterance."""
+        if self.targets.boundary is None:
+            return list(self.nbest(log_probs_TV, lm_weight, word_score)[0].words)
+        results = self._search(log_probs_TV, lm_weight, word_score)
+        equals = itertools.takewhile(lambda r: r.score == results[0].score, results)
+        return list(min((self._words(result) for result in equals), default=()))
+
+    def nbest(
+        self,
+        log_probs_TV: NDArray[Any],
+        lm_weight: float = 0.0,
+        word_score: float = 0.0,
+        count: int = 1,
+    ) -> list[Hypothesis]:
+        """The best hypotheses of different words, at most `count`, the best first.
+
+        Their number is also bounded by what the beam keeps to the end. Equal ones are sorted by
+        their words, so that nothing hangs on where they lie in memory.
+        """
+        results = self._search(log_probs_TV, lm_weight, word_score)
+        ranked = sorted((-result.score, self._words(result), n) for n, result in enumerate(results))
+        found: dict[tuple[str, ...], Hypothesis] = {}
+        for negative, words, n in ranked:
+            better = sum(hypothesis.total > -negative for hypothesis in found.values())
+            if better >= count:
+                break
+            if words not in found:
+                hypothesis = self._hypothesis(results[n], words, log_probs_TV)
+                if self.targets.boundary is None:
+                    hypothesis = self._aligned(hypothesis, log_probs_TV)
+                found[words] = hypothesis
+        best = sorted(found.values(), key=lambda h: (-h.total, h.words))[:count]
+        return best or [Hypothesis((), 0.0, None, 0.0)]
+
+    def _search(self, log_probs_TV: NDArray[Any], lm_weight: float, word_score: float) -> list[Any]:
+        """flashlight's results, the best first; none where there are no frames."""
         if not len(log_probs_TV):
             return []
         options = LexiconDecoderOptions(
@@ -95,8 +136,47 @@ class LexiconBeam:
             options, self.trie, self.lm, self.silence, blank, unknown, [], False
         )
         emissions = self._emissions(log_probs_TV)
-        results = search.decode(emissions.ctypes.data, *emissions.shape)
-        return [self.words[i] for i in results[0].words if i >= 0] if results else []
+        results: list[Any] = search.decode(emissions.ctypes.data, *emissions.shape)
+        return results
+
+    def _words(self, result: Any) -> tuple[str, ...]:
+        return tuple(self.words[i] for i in result.words if i >= 0)
+
+    def _hypothesis(
+        self, result: Any, words: tuple[str, ...], log_probs_TV: NDArray[Any]
+    ) -> Hypothesis:
+        """A result in our terms: without the closing frame, twins as the pieces they are.
+
+        flashlight keeps a target and a word for each frame, between a beginning and an end.
+        """
+        frames, targets = log_probs_TV.shape
+        tokens = result.tokens[1 : frames + 1]
+        blank = self.targets.blank  # in place of a silence that is no target
+        path = [t if t < targets else t - targets if t < 2 * targets else blank for t in tokens]
+        ends = [t for t, word in enumerate(result.words[1 : frames + 2]) if word >= 0]
+        acoustic = sum(float(log_probs_TV[t, v]) for t, v in enumerate(path))
+        ends = [min(end, frames - 1) for end in ends]  # the last one in the closing frame
+        return Hypothesis(words, acoustic, result.lmScore, result.score, tuple(path), tuple(ends))
+
+    def _aligned(self, found: Hypothesis, log_probs_TV: NDArray[Any]) -> Hypothesis:
+        """The hypothesis on a path that spells its words: pieces only, see the module."""
+        spelling = [i for word in found.words for i in self.lexicon[word]]
+        blank = self.targets.blank
+        if collapse(list(found.path), blank) == spelling:
+            return found
+        aligned = best_path(log_probs_TV, spelling, blank)
+        if aligned is None:
+            return replace(found, total=-math.inf)
+        acoustic, path = aligned
+        lasts = [after - 1 for target, _, after in runs(path) if target != blank]
+        counts = itertools.accumulate(len(self.lexicon[word]) for word in found.words)
+        return replace(
+            found,
+            acoustic=acoustic,
+            total=found.total - found.acoustic + acoustic,
+            path=tuple(path),
+            ends=tuple(lasts[count - 1] for count in counts),
+        )
 
     def _emissions(self, log_probs_TV: NDArray[Any]) -> NDArray[np.float32]:
         """The columns that the search knows, with the closing frame."""

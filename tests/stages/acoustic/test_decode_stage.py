@@ -13,9 +13,8 @@ from pipeline.errors import RunError, UserError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import DecodeSettings, LmSettings, TextSettings
 from pipeline.stage import StepContext
-from stages.acoustic import decode_stage, decoding, finetune, lm_stage, tuning
+from stages.acoustic import decode_stage, decoding, finetune, lm_stage
 from stages.acoustic.targets import Targets
-from stages.acoustic.tuning import Trial
 
 LINES = ["turn left", "turn right", "go now", "turn left now", "go right", "stop now"]
 SETTINGS = DecodeSettings(lm_weights=[0.0, 0.5, 1.0], word_scores=[-1.0, 0.0, 1.0])
@@ -29,6 +28,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Manifest([], source).write()
     ctx = StepContext(folder, {"text": source, "dev": source}, "cpu", folder)
     lm_stage.make_ngram(ctx, TextSettings(), LmSettings(order=2))
+    (folder / "lm_text.txt").write_text((source / "lm_text.txt").read_text())
     return folder
 
 
@@ -56,7 +56,7 @@ def spoken(lm: Path, transcripts: list[str], noise: float = 0.0) -> dict[str, np
 
 def context(folder: Path, lm: Path) -> StepContext:
     folder.mkdir()
-    return StepContext(folder, {"lm": lm}, "cpu", folder)
+    return StepContext(folder, {"lm": lm, "text": lm}, "cpu", folder)
 
 
 def run_dev(ctx: StepContext, settings: DecodeSettings, log_probs: Any, of: Manifest) -> None:
@@ -111,6 +111,56 @@ def test_clear_speech_is_written_as_said(tmp_path: Path, lm: Path) -> None:
     assert len(beam["trials"]) == 9
     assert len(weights["decoders"]["greedy"]["trials"]) == 1
     assert (weights["dev_seconds"], weights["dev_utterances"]) == (3.0, 3)
+
+
+def test_words_are_written_with_their_times(tmp_path: Path, lm: Path) -> None:
+    """A letter or boundary takes two frames and a blank: 300 ms, where a second has ten frames."""
+    ctx = context(tmp_path / "dev", lm)
+    log_probs = spoken(lm, ["go now"])
+    assert len(log_probs["u0"]) == 18
+    of = Manifest([Utterance("u0", "s", "0.wav", True, 28_800, 1.0, "go now")], tmp_path)
+    run_dev(ctx, SETTINGS, log_probs, of)
+    for decoder in ("greedy", "lexicon_beam"):
+        first, second = (
+            x.split() for x in (ctx.folder / f"{decoder}.ctm").read_text().split("\n")[:2]
+        )
+        assert first[:5] == ["u0", "1", "0.000", "0.500", "go"]
+        assert second[:5] == ["u0", "1", "0.900", "0.800", "now"]
+        assert 0.9 < float(first[5]) <= 1
+
+
+def test_sentences_in_the_text_of_the_language_model_are_counted(tmp_path: Path, lm: Path) -> None:
+    said = ["turn left", "go left", "turn left", "stop now"]
+    dev = context(tmp_path / "dev", lm)
+    run_dev(dev, SETTINGS, spoken(lm, said), manifest(tmp_path, said))
+    test = context(tmp_path / "test", lm)
+    run_test(test, SETTINGS, spoken(lm, said[1:3]), manifest(tmp_path, said[1:3]), dev.folder)
+    facts = json.loads((test.folder / "weights.json").read_text())
+    assert (facts["dev_in_lm_text"], facts["test_in_lm_text"]) == (3, 1)
+
+
+def test_as_many_hypotheses_are_written_as_asked_for(tmp_path: Path, lm: Path) -> None:
+    said = ["turn left now", "go right"]
+    ctx = context(tmp_path / "dev", lm)
+    settings = SETTINGS.model_copy(update={"nbest": 3})
+    run_dev(ctx, settings, spoken(lm, said, noise=2.0), manifest(tmp_path, said))
+    weights = json.loads((ctx.folder / "weights.json").read_text())["decoders"]["lexicon_beam"]
+    for decoder, count in (("greedy", 1), ("lexicon_beam", 3)):
+        best = [row["hyp"] for row in rows(ctx.folder, decoder)]
+        lists = rows(ctx.folder, f"{decoder}.nbest")
+        assert [row["utt_id"] for row in lists] == ["u0", "u1"]
+        for row, text in zip(lists, best, strict=True):
+            found: Any = row["nbest"]
+            assert found[0]["hyp"] == text
+            assert len({h["hyp"] for h in found}) == len(found) == count
+            totals = [h["total"] for h in found]
+            assert totals == sorted(totals, reverse=True)
+            for h in found:
+                total = h["acoustic"] + weights["word_score"] * h["words"]
+                total += weights["lm_weight"] * h["lm"] if h["lm"] is not None else 0.0
+                if decoder == "lexicon_beam":
+                    assert h["total"] == pytest.approx(total, abs=1e-4)
+                assert h["words"] == len(h["hyp"].split())
 
 
 def test_test_sets_use_the_weights_of_dev(tmp_path: Path, lm: Path) -> None:
@@ -186,51 +236,6 @@ def test_dev_without_transcripts_is_refused(tmp_path: Path, lm: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("trials", "chosen"),
-    [
-        ([(2, 1, 5), (1, 2, 4), (0, 0, 6)], (1, 2)),
-        ([(2, 0, 4), (1, 2, 4), (1, -1, 4)], (1, -1)),
-        ([(1, 1, 4), (1, -1, 4)], (1, -1)),
-        ([(3, 0, 4), (0, 2, 4)], (0, 2)),
-    ],
-)
-def test_ties_go_to_the_smaller_weights(
-    trials: list[tuple[float, float, int]], chosen: tuple[float, float]
-) -> None:
-    for order in (trials, trials[::-1]):
-        found = tuning.best([Trial(lm, word, errors / 10, errors) for lm, word, errors in order])
-        assert (found.lm_weight, found.word_score) == chosen
-
-
-def test_processes_change_no_result(
-    tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = ["turn left now", "go right"]
-    cache = tmp_path / "cache"
-    decoding.write_log_probs(cache, spoken(lm, said, noise=4.0))
-    references = {f"u{i}": text for i, text in enumerate(said)}
-    settings = DecodeSettings(lm_weights=[0.0, 0.5, 1.0], word_scores=[-50.0, 0.0, 1.0])
-    points = tuning.grid(settings)
-    job = tuning.Job("lexicon_beam", lm, settings, cache, references, points)
-    done: list[int] = []
-    alone = tuning.tune(job, done.append)
-    monkeypatch.setattr(tuning, "PARALLEL_FROM_SECONDS", 0.0)
-    monkeypatch.setattr(tuning.cores, "usable", lambda: 2)
-    assert tuning.tune(job, done.append) == alone
-    assert len(done) == 18
-    assert len({t.errors for t in alone}) > 1  # the grid makes a difference here
-    assert [(t.lm_weight, t.word_score) for t in alone] == points
-
-
-def test_a_process_that_dies_is_told(
-    tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = tuning.Job("lexicon_beam", lm, SETTINGS, tmp_path / "none", {}, tuning.grid(SETTINGS))
-    with pytest.raises(RunError, match=r"(?s)stopped early.*decode\.beam"):
-        tuning._share(job, 2, lambda _: None)
-
-
 @pytest.mark.parametrize("left", ["nothing", "half a file", "the whole file"])
 def test_log_probabilities_of_a_killed_run_are_computed_again_only_if_they_must(
     tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch, left: str
@@ -272,7 +277,7 @@ def test_a_step_computes_its_log_probabilities_once_and_reads_them_once(
 
     monkeypatch.setattr(finetune, "compute_log_probs", compute)
     monkeypatch.setattr(decoding, "read_log_probs", read)
-    inputs = {"lm": lm, "manifest": tmp_path}
+    inputs = {"lm": lm, "text": lm, "manifest": tmp_path}
     for name, work in (("dev", decode_stage.decode_dev), ("test", decode_stage.decode_test)):
         done.clear()
         ctx = StepContext(tmp_path / name, inputs, "cpu", tmp_path)

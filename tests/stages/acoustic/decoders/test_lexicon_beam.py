@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from pipeline.recipe import DecodeSettings
-from stages.acoustic.decoders.greedy import collapse
+from stages.acoustic.decoders.greedy import Greedy, collapse
 from stages.acoustic.decoders.lexicon_beam import LexiconBeam
+from stages.acoustic.hypothesis import word_times
 from stages.acoustic.targets import Targets
 
 SETTINGS = DecodeSettings(beam=5000, beam_threshold=1000.0)
@@ -64,19 +65,21 @@ def exhaustive(
     lm: kenlm.Model,
     lm_weight: float,
     word_score: float,
-) -> tuple[float, list[str]]:
-    """The best words over every path of every frame."""
+    with_touching: bool = False,
+) -> list[tuple[float, tuple[str, ...]]]:
+    """What every sequence of words scores on its best path, the best first."""
     reverse = {tuple(s): w for w, s in lexicon.items()}
+    pieces = targets.boundary is None
     frames, symbols = log_probs_TV.shape
-    best = (-math.inf, ["nothing"])
+    best: dict[tuple[str, ...], float] = {}
     for path in itertools.product(range(symbols), repeat=frames):
         words = spelt(list(path), targets, reverse)
-        if words is None:
+        if words is None or (not with_touching and pieces and touching_run(list(path), reverse)):
             continue
-        score = sum(log_probs_TV[t, v] for t, v in enumerate(path))
+        score = sum(float(log_probs_TV[t, v]) for t, v in enumerate(path))
         score += lm_weight * lm.score(" ".join(words)) + word_score * len(words)
-        best = max(best, (score, words))
-    return best
+        best[tuple(words)] = max(best.get(tuple(words), -math.inf), score)
+    return sorted(((score, words) for words, score in best.items()), reverse=True)
 
 
 def spelt(
@@ -90,14 +93,17 @@ def spelt(
         runs = [tuple(g) for is_sep, g in itertools.groupby(ids, lambda i: i == 1) if not is_sep]
         words = [reverse.get((*run, 1)) for run in runs]
         return None if None in words else words
-    if touching_run(path, reverse):
-        return None
     starts = [i for i, v in enumerate(ids) if targets.symbols[v].startswith("▁")]
     if not starts or starts[0]:
         return None
     ends = [*starts[1:], len(ids)]
     words = [reverse.get(tuple(ids[a:b])) for a, b in zip(starts, ends, strict=True)]
     return None if None in words else words
+
+
+def ends_anywhere(reverse: dict[tuple[int, ...], str]) -> dict[tuple[int, ...], str]:
+    """Spellings without the boundary after them, too."""
+    return reverse | {spelling[:-1]: w for spelling, w in reverse.items() if spelling[-1] == 1}
 
 
 def touching_run(path: list[int], reverse: dict[tuple[int, ...], str]) -> bool:
@@ -121,9 +127,31 @@ def test_agrees_with_an_exhaustive_search(
     several = 0
     for _ in range(15):
         log_probs_TV = random.normal(size=(6, 4)).astype(np.float32) * 2
-        _, words = exhaustive(log_probs_TV, targets, lexicon, lm, *weights)
-        assert decoder.decode(log_probs_TV, *weights) == words
+        case = (log_probs_TV, targets, lexicon, lm, *weights)
+        expected, whole = exhaustive(*case), exhaustive(*case, with_touching=True)
+        words = expected[0][1]
+        assert decoder.decode(log_probs_TV, *weights) == list(words)
         several += len(words) > 1
+        found = decoder.nbest(log_probs_TV, *weights, count=1000)
+        assert len(found) == len(expected) > 5  # all there are
+        totals = [h.total for h in found]
+        assert totals == sorted(totals, reverse=True)
+        least, most = ({w: score for score, w in each} for each in (expected, whole))
+        for h in found:
+            assert least[h.words] - 1e-4 < h.total < most[h.words] + 1e-4
+            assert h.lm == pytest.approx(lm.score(" ".join(h.words)), abs=1e-4)
+            path = [float(log_probs_TV[t, v]) for t, v in enumerate(h.path)]
+            assert h.acoustic == pytest.approx(sum(path), abs=1e-4)
+            total = h.acoustic + weights[0] * h.lm + weights[1] * len(h.words)
+            assert h.total == pytest.approx(total, abs=1e-4)
+            reverse = {tuple(s): w for w, s in lexicon.items()}
+            assert spelt(list(h.path), targets, reverse) == list(h.words)
+            times = word_times(h, log_probs_TV, {0, targets.boundary})
+            for word in times:
+                piece = spelt(list(h.path[word.first : word.stop]), targets, ends_anywhere(reverse))
+                assert piece == [word.word]
+        cut = [h.words for h in decoder.nbest(log_probs_TV, *weights, count=3)]
+        assert cut == [h.words for h in found[:3]]
     assert several  # the cases are not all trivial
 
 
@@ -191,3 +219,40 @@ def test_infinitely_unlikely_targets_do_no_harm(arpa: Path) -> None:
 def test_no_frames_give_no_words(arpa: Path) -> None:
     decoder = LexiconBeam(LETTERS, SPELT, arpa, DecodeSettings())
     assert decoder.decode(np.zeros((0, 4), np.float32), 1.0, 1.0) == []
+    [found] = decoder.nbest(np.zeros((0, 4), np.float32), 1.0, 1.0, 3)
+    assert (found.words, found.path) == ((), ())
+
+
+def test_agrees_with_greedy_where_only_the_sound_counts(arpa: Path) -> None:
+    """No weights, clear speech, and every word of it in the lexicon."""
+    letters = {"a": [2], "ab": [2, 3], "bb": [3, 3]}
+    lexicon = {word: [*spelling, 1] for word, spelling in letters.items()}
+    decoder, greedy = LexiconBeam(LETTERS, lexicon, arpa, DecodeSettings()), Greedy(LETTERS)
+    random = np.random.default_rng(3)
+    told = set()
+    for _ in range(30):
+        path = [0] * int(random.integers(3))
+        for word in random.choice(list(letters), random.integers(1, 6)):
+            for last, letter in itertools.pairwise([0, *letters[str(word)], 1]):
+                path += [0] * int(letter == last or random.integers(2))
+                path += [letter] * int(random.integers(1, 4))
+        log_probs_TV = sharp(path, 4) + random.normal(size=(len(path), 4)).astype(np.float32)
+        words = greedy.decode(log_probs_TV)
+        told.add(tuple(words))
+        [beamed], [best] = decoder.nbest(log_probs_TV), greedy.nbest(log_probs_TV)
+        assert decoder.decode(log_probs_TV) == words == list(beamed.words)
+        assert beamed.path == best.path
+        assert beamed.acoustic == pytest.approx(best.acoustic, abs=1e-3)
+        times = [word_times(h, log_probs_TV, {0, 1}) for h in (beamed, best)]
+        assert times[0] == times[1]
+    assert len(told) > 20
+
+
+def test_a_cut_off_word_is_none_and_does_no_harm(arpa: Path) -> None:
+    """Three letters that no word has, all kept: nothing can be closed."""
+    targets = Targets("letters", ["<blank>", "|", "a", "b"])
+    decoder = LexiconBeam(targets, {"long": [2, 3, 2, 3, 1]}, arpa, DecodeSettings(beam=1))
+    log_probs_TV = sharp([2, 3, 0, 2], 4)
+    for found in decoder.nbest(log_probs_TV, count=2):
+        assert found.words == () and len(found.path) == 4
+        assert word_times(found, log_probs_TV, {0, 1}) == ()
