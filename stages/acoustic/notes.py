@@ -25,6 +25,7 @@ def notes(rows: Sequence[Row], summaries: Sequence[Row]) -> str:
         "the test set is, not how much another training would differ.",
         *_several(rows),
         _language_model(first),
+        f"{overlap(rows)[0]}.",
         _tuning(rows),
         *_dev_note(rows),
         *_blank_notes(rows),
@@ -55,6 +56,24 @@ def _language_model(row: Row) -> str:
         f"Language model: {row['lm_order']}-gram, {told}, {row['lm_vocabulary']} words, from "
         f"{row['lm_sentences']} sentences: {row['lm_text']}. The same for every budget; it may "
         "hold training transcripts from outside of a budget."
+    )
+
+
+def overlap(rows: Sequence[Row]) -> tuple[str, int]:
+    """How many transcripts of dev and test the language model has read, told and summed up."""
+    found: dict[str, dict[Any, tuple[int, int]]] = {}
+    for row in rows:
+        for split, key in (("dev", "dev"), (row["test_set"], "test")):
+            counts = row[f"{key}_in_lm_text"], row[f"{key}_utterances"]
+            found.setdefault(split, {})[row["fold"]] = counts
+    told, total = [], 0
+    for split, folds in found.items():
+        count, utterances = (sum(column) for column in zip(*folds.values(), strict=True))
+        told.append(f"{count} of {utterances} in {split} ({100 * count / utterances:.1f} %)")
+        total += count
+    return (
+        "Transcripts that stand word for word in the language model's text: " + ", ".join(told),
+        total,
     )
 
 

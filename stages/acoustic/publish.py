@@ -11,7 +11,8 @@ from pipeline.freshness import StepState
 from pipeline.recipe import Recipe
 from pipeline.stage import Step
 from pipeline.store import Store
-from stages.acoustic.results import PAGE, PLOT, Scored, files, gather, write_results
+from stages.acoustic.notes import overlap
+from stages.acoustic.results import PAGE, PLOT, Results, Scored, files, gather, write_results
 from stages.acoustic.tables import compare, format_table
 
 
@@ -37,7 +38,14 @@ def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -
     if not drawn or any(_read(folder / name) != text for name, text in files(results).items()):
         write_results(folder, results)
     table = format_table(compare([results]), "table")
-    return f"WER in % [{recipe.score.confidence:.0%} interval]; more in {folder / PAGE}\n{table}"
+    told = f"WER in % [{recipe.score.confidence:.0%} interval]; more in {folder / PAGE}\n{table}"
+    return f"{told}{_warning(results)}"
+
+
+def _warning(results: Results) -> str:
+    """A line where the language model has read transcripts of dev or test; else nothing."""
+    line, count = overlap(results.rows) if results.rows else ("", 0)
+    return f"\nWARNING: {line}. They flatter the decoders that use it." if count else ""
 
 
 def _read(path: Path) -> str | None:

@@ -42,7 +42,8 @@ def run(ctx: StepContext, settings: ScoreSettings) -> None:
 
     source = ctx.inputs["hypotheses"]
     tuned = json.loads((source / WEIGHTS).read_text("utf-8"))
-    told: dict[str, Any] = {key: tuned[key] for key in ("dev_seconds", "dev_utterances")}
+    beside = ("dev_seconds", "dev_utterances", "dev_in_lm_text", "test_in_lm_text")
+    told: dict[str, Any] = {key: tuned[key] for key in beside}
     told |= {"test": {}, "confidence": settings.confidence, "scores": []}
     lines: list[str] = []
     counts: dict[str, Any] = {}

@@ -56,6 +56,7 @@ def test_results_are_written_once_and_again_when_they_changed(
 ) -> None:
     recipe, steps, store = scored
     content = {"results.json": "first"}
+    flattered = ""
     written: list[str] = []
 
     def write(folder: Path, told: str) -> None:
@@ -67,9 +68,15 @@ def test_results_are_written_once_and_again_when_they_changed(
     monkeypatch.setattr(module, "gather", lambda finished: content["results.json"])
     monkeypatch.setattr(module, "files", lambda results: content)
     monkeypatch.setattr(module, "write_results", write)
+    monkeypatch.setattr(module, "_warning", lambda results: flattered)
     monkeypatch.setattr(module, "compare", lambda results: results)
     monkeypatch.setattr(module, "format_table", lambda rows, form: "TABLE")
     folder = tmp_path / "exp" / "tiny"
+    flattered = "\nWARNING"
+    assert publish(recipe, steps, store, folder).endswith("TABLE\nWARNING")
+    shutil.rmtree(folder)
+    written.clear()
+    flattered = ""
     text = publish(recipe, steps, store, folder)
     assert text.endswith("TABLE")
     assert "95% interval" in text

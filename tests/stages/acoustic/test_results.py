@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from pipeline.errors import RunError
 from pipeline.recipe import ScoreSettings
 from pipeline.stage import StepContext
 from stages.acoustic import counts_file, results, score_stage
+from stages.acoustic.notes import overlap
+from stages.acoustic.publish import _warning
+from stages.acoustic.report import page
 from stages.acoustic.results import Scored
 
 REFERENCES = {"u1": "turn left", "u2": "go right now", "u3": "stop", "u4": "turn right"}
@@ -45,6 +49,7 @@ def decoded(folder: Path, **decoders: dict[str, str]) -> Path:
     folder.mkdir(parents=True)
     weights = {"lm_weight": 1.0, "word_score": -0.5, "dev_wer": 0.2}
     told = {"dev_seconds": 90.0, "dev_utterances": 30, "decoders": dict.fromkeys(decoders, weights)}
+    told |= {"dev_in_lm_text": 6, "test_in_lm_text": 0}
     (folder / "weights.json").write_text(json.dumps(told))
     for name, texts in decoders.items():
         lines = [
@@ -186,6 +191,23 @@ def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None
     assert (out / "wer_over_hours.png").read_bytes()[:4] == b"\x89PNG"
     assert json.loads((out / "results.json").read_text()) == results.merge(runs)
     assert sorted(p.name for p in out.iterdir()) == FILES
+
+
+def test_transcripts_that_the_language_model_has_read_are_told(tmp_path: Path) -> None:
+    runs = [
+        finished(tmp_path, scored(tmp_path)),
+        finished(tmp_path, scored(tmp_path, "other"), budget="all", budget_seconds=600.0),
+    ]
+    told = results.gather(runs)
+    assert {(r["dev_in_lm_text"], r["test_in_lm_text"]) for r in told.rows} == {(6, 0)}
+    line = "language model's text: 6 of 30 in dev (20.0 %), 0 of 4 in test (0.0 %)"
+    assert f"{line}.\n" in page(told, "x.png")
+    assert f"WARNING: Transcripts that stand word for word in the {line}." in _warning(told)
+    folds = [{**row, "fold": fold} for row in told.rows for fold in "ab"]
+    line, count = overlap(folds)
+    assert count == 12 and line.endswith("12 of 60 in dev (20.0 %), 0 of 8 in test (0.0 %)")
+    nothing = replace(told, rows=[{**row, "dev_in_lm_text": 0} for row in told.rows])
+    assert _warning(nothing) == ""
 
 
 def test_the_picture_is_the_same_every_time(tmp_path: Path) -> None:
