@@ -26,6 +26,7 @@ from pipeline.bootstrap_shell import Shell, step
 from pipeline.errors import RunError, VqasrError
 
 FAIRSEQ = "0.12.2"
+PEER = "pyctcdecode"  # what the benchmark of decoding compares with
 BUILD_TOOLS = ("setuptools", "wheel", "cython", "numpy")  # what fairseq is compiled with
 MOST_JOBS = 8  # of the compiler; one takes up to 1 GB
 RUN_AGAIN = "run the same command again, it goes on from here"
@@ -59,6 +60,8 @@ class Setup:
         self.install_dependencies()
         if not has_fairseq:
             self.install_fairseq()
+        if there.installed(PEER) != pinned(PEER):
+            self.install_peer()
         if not there.has_kenlm_tools():
             self.build_kenlm_tools()
 
@@ -102,6 +105,11 @@ class Setup:
                 *("install", "--no-deps", "--no-build-isolation", f"fairseq=={FAIRSEQ}"),
                 env={"PYTHONPATH": hiding},
             )
+
+    def install_peer(self) -> None:
+        """pyctcdecode without its dependencies: it asks for numpy < 2, and works with 2."""
+        with step(f"{PEER} {pinned(PEER)}, for the benchmarks"):
+            self.pip("install", "--no-deps", f"{PEER}=={pinned(PEER)}")
 
     def build_kenlm_tools(self) -> None:
         """`lmplz` and `build_binary`, which the wheel leaves out, from the same sources."""

@@ -191,7 +191,13 @@ def test_an_environment_without_torch_gets_the_pinned_one(
     assert f"torch=={pinned('torch')}" in Environment(tmp_path).constraints().splitlines()
 
 
-STEPS = ("make_venv", "install_dependencies", "install_fairseq", "build_kenlm_tools")
+STEPS = (
+    "make_venv",
+    "install_dependencies",
+    "install_fairseq",
+    "install_peer",
+    "build_kenlm_tools",
+)
 
 
 def steps_taken(
@@ -209,6 +215,7 @@ def steps_taken(
 
 def test_partial_work_is_used(finished: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"fairseq": bootstrap.FAIRSEQ, "kenlm": pinned("kenlm")}
+    versions |= {"pyctcdecode": pinned("pyctcdecode")}
     assert steps_taken(finished, monkeypatch, versions) == ["install_dependencies"]
 
 

@@ -1,0 +1,217 @@
+"""Words from log-probabilities: our lexicon beam search against pyctcdecode.
+
+Both get the same log-probabilities, n-gram and vocabulary, one core each, and weights tuned on the
+same dev over the same grid. pyctcdecode runs with its own beam of 100 and pruning; its score of an
+unknown word is so low that it writes none, as we do (with its default it is half as fast and makes
+more errors). Ours runs with the smallest beam whose WER on dev is not above the peer's. WER and
+time are of test.
+
+- `ctc_decode`: the log-mel model of recipes/demo_log_mel.yaml, trained here if exp/store does not
+  hold it yet.
+- `ctc_decode_large`: a trigram of some 16,000 made-up words, on log-probabilities made up too: a
+  frame in seven shows another letter. What a larger vocabulary costs, not how well speech is read.
+
+`python -m tests.benchmarks.bench_decode` shows what takes our time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.recipe import DecodeSettings
+from stages.acoustic import decoding, scoring
+from stages.acoustic.decoders import lexicon_beam
+from stages.acoustic.lexicon import read_lexicon
+from stages.acoustic.ngram import ARPA
+from stages.acoustic.targets import BOUNDARY, Targets
+from tests.benchmarks.made_up_speech import make_corpus
+from tests.benchmarks.rows import Row, higher_is_better, machine, seconds_in_turn
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+EXP = Path("exp")
+NAME = "bench_decode"  # of the recipe whose links lie in exp
+BEAMS = (10, 15, 25, 50, 100, 200)
+LM_WEIGHTS, WORD_SCORES = (0.5, 1.0, 2.0, 3.0), (-1.0, 0.0, 1.0)
+NO_UNKNOWN_WORD = -100.0
+
+Texts = dict[str, str]
+Search = Callable[[Mapping[str, np.ndarray]], Texts]
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is decoded: log-probabilities and references by utterance, and the audio's length."""
+
+    log_probs: Mapping[str, np.ndarray]
+    references: Texts
+    seconds: float
+
+    def errors(self, search: Search) -> scoring.Counts:
+        return scoring.count_words(self.references, search(self.log_probs))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A language model (artifact of stage 4), dev to tune on and test to measure on."""
+
+    what: str
+    lm: Path
+    dev: Split
+    test: Split
+
+
+def measure() -> Iterator[Row]:
+    """The rows that the module names."""
+    import torch
+
+    torch.set_num_threads(1)
+    yield row("ctc_decode", demo_case())
+    yield row("ctc_decode_large", large_case())
+
+
+def row(name: str, case: Case) -> Row:
+    """Seconds of audio per second of both sides, tuned."""
+    grid = list(itertools.product(LM_WEIGHTS, WORD_SCORES))
+    peer_weights, goal = tuned(case.dev, grid, lambda point: peer(case.lm, *point))
+    for beam in BEAMS:
+        weights, found = tuned(case.dev, grid, lambda point, b=beam: ours(case.lm, *point, b))
+        if found.errors <= goal.errors:
+            break
+    else:
+        raise RuntimeError(f"{name}: no beam reaches {goal.rate:.1%} WER on dev")
+    sides = {
+        "ours": ours(case.lm, *weights, beam),
+        "peer": peer(case.lm, *peer_weights),
+        "default": ours(case.lm, *weights, DecodeSettings().beam),
+    }
+    wer = {side: case.test.errors(search).rate for side, search in sides.items()}
+    calls = {side: _called(search, case.test) for side, search in sides.items()}
+    taken = seconds_in_turn(calls, ROUNDS)
+    rate = {side: case.test.seconds / seconds for side, seconds in taken.items()}
+    conditions = (
+        f"{case.what}; test: {len(case.test.references)} utterances, {case.test.seconds:.0f} s; "
+        f"WER ours {wer['ours']:.1%} (dev {found.rate:.1%}) with beam {beam}, "
+        f"{_weights(weights)}; pyctcdecode {wer['peer']:.1%} (dev {goal.rate:.1%}) with beam 100, "
+        f"{_weights(peer_weights)}; ours with the recipes' beam of "
+        f"{DecodeSettings().beam}: {rate['default']:.0f} x, {wer['default']:.1%}; "
+        f"one process each, {machine()}"
+    )
+    return higher_is_better(
+        name, rate["ours"], rate["peer"], "seconds of audio per second", conditions
+    )
+
+
+def _called(search: Search, split: Split) -> Callable[[], object]:
+    return lambda: search(split.log_probs)
+
+
+def _weights(point: tuple[float, float]) -> str:
+    return "lm_weight {:g} and word_score {:g}".format(*point)
+
+
+def tuned(
+    dev: Split,
+    grid: list[tuple[float, float]],
+    make: Callable[[tuple[float, float]], Search],
+) -> tuple[tuple[float, float], scoring.Counts]:
+    """The point of the grid with the fewest errors on dev, and these."""
+    found = {point: dev.errors(make(point)) for point in grid}
+    best = min(grid, key=lambda point: found[point].errors)
+    return best, found[best]
+
+
+def ours(lm: Path, lm_weight: float, word_score: float, beam: int) -> Search:
+    """The program's decoder."""
+    decoder = lexicon_beam.build(lm, DecodeSettings(beam=beam))
+
+    def search(log_probs: Mapping[str, np.ndarray]) -> Texts:
+        return {i: " ".join(decoder.decode(x, lm_weight, word_score)) for i, x in log_probs.items()}
+
+    return search
+
+
+def peer(lm: Path, lm_weight: float, word_score: float) -> Search:
+    """pyctcdecode with the same weights in its own units: natural logarithms of the n-gram."""
+    import logging
+
+    import pyctcdecode
+
+    logging.getLogger("pyctcdecode").setLevel(logging.ERROR)
+    targets = Targets.load(lm)
+    labels = ["", *(" " if s == BOUNDARY else s for s in targets.symbols[1:])]
+    decoder = pyctcdecode.build_ctcdecoder(
+        labels,
+        str(lm / ARPA),
+        unigrams=list(read_lexicon(lm, targets)),
+        alpha=lm_weight / math.log(10),
+        beta=word_score,
+        unk_score_offset=NO_UNKNOWN_WORD,
+    )
+
+    def search(log_probs: Mapping[str, np.ndarray]) -> Texts:
+        return {i: decoder.decode(x) for i, x in log_probs.items()}
+
+    return search
+
+
+def demo_case() -> Case:
+    """The demo's log-mel model at its largest budget, by the program itself."""
+    command = [sys.executable, "-m", "pipeline.cli", "run", "recipes/demo_log_mel.yaml"]
+    for change in ("budgets=[all]", f"name={NAME}", "decode.decoders=[greedy]"):
+        command += ["--set", change]
+    command += ["--exp", str(EXP), "--stop-stage", "6"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    links = EXP / NAME
+    lm = links / "4-lm-ngram"
+    facts = json.loads((lm / "lm.json").read_text("utf-8"))
+    what = (
+        f"log-mel model of the demo, espeak's speech, {facts['order']}-gram of "
+        f"{facts['vocabulary']} words"
+    )
+    return Case(what, lm, _split(links / "6-decode-dev-all"), _split(links / "6-decode-test-all"))
+
+
+def _split(folder: Path) -> Split:
+    rows = [json.loads(x) for x in (folder / "greedy.jsonl").read_text("utf-8").splitlines()]
+    references = {r["utt_id"]: r["ref"] for r in rows}
+    seconds = sum(r["seconds"] for r in rows)
+    return Split(decoding.read_log_probs(folder / decoding.LOG_PROBS), references, seconds)
+
+
+def large_case() -> Case:
+    """Made up, and kept in exp/bench_decode_large."""
+    folder = EXP / "bench_decode_large"
+    corpus = make_corpus(folder)
+    splits = []
+    for sentences, log_probs in (corpus.dev, corpus.test):
+        seconds = sum(map(len, log_probs.values())) * corpus.frame_seconds
+        splits.append(Split(log_probs, sentences, seconds))
+    what = f"made-up log-probabilities and language, 3-gram of {corpus.vocabulary} words"
+    return Case(what, corpus.lm, *splits)
+
+
+def profile() -> Any:
+    """Where the time of our search goes, for people."""
+    import cProfile
+    import pstats
+
+    case = demo_case()
+    search = ours(case.lm, 2.0, 0.0, DecodeSettings().beam)
+    with cProfile.Profile() as found:
+        search(case.test.log_probs)
+    return pstats.Stats(found).sort_stats("tottime").print_stats(8)
+
+
+if __name__ == "__main__":
+    profile()
