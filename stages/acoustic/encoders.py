@@ -17,31 +17,49 @@ class UnitEncoder(nn.Module):
     """A BERT on unit tokens, pretrained or not.
 
     Args:
-        config: {"bert": arguments of BertConfig}.
+        config: {"bert": arguments of BertConfig, "frozen": the BERT never trains,
+            "layer_weights": the mean of all layers with learnt weights, as in ELMo}; the last
+            two may be absent for False.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.config = config
         self.is_pretrained = False
+        self.frozen = bool(config.get("frozen"))
         self.bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
+        self.bert.requires_grad_(not self.frozen)
+        self.layer_logits: nn.Parameter | None = None
+        if config.get("layer_weights"):  # of the embeddings and each layer; alike at first
+            self.layer_logits = nn.Parameter(torch.zeros(1 + config["bert"]["num_hidden_layers"]))
         self.dim = int(config["bert"]["hidden_size"])
         self.mask_channels, self.stride = self.dim, 1
         self.longest_frames = int(config["bert"]["max_position_embeddings"])
 
     @classmethod
-    def pretrained(cls, folder: Path) -> UnitEncoder:
+    def pretrained(
+        cls, folder: Path, frozen: bool = False, layer_weights: bool = False
+    ) -> UnitEncoder:
         """The BERT of stage 3, without its output layer."""
         bert = BertModel.from_pretrained(folder, add_pooling_layer=False)
         config = bert.config.to_dict()
         config.pop("_name_or_path", None)  # a folder of this machine is no part of the model
-        encoder = cls({"bert": config})
+        ways = {"frozen": frozen, "layer_weights": layer_weights}
+        encoder = cls({"bert": config} | {way: True for way, set_ in ways.items() if set_})
         encoder.bert.load_state_dict(bert.state_dict())
         encoder.is_pretrained = True
         return encoder
 
     def pretrained_parameters(self) -> Iterable[nn.Parameter]:
-        return self.bert.parameters() if self.is_pretrained else ()
+        """What may rest at first: of a frozen BERT nothing, since it always does."""
+        return self.bert.parameters() if self.is_pretrained and not self.frozen else ()
+
+    def train(self, mode: bool = True) -> UnitEncoder:
+        """A frozen BERT has no dropout: its vectors of an utterance are always the same."""
+        super().train(mode)
+        if self.frozen:
+            self.bert.eval()
+        return self
 
     def forward(
         self,
@@ -50,16 +68,37 @@ class UnitEncoder(nn.Module):
         time_mask_BF: Tensor | None = None,
         channel_mask_BD: Tensor | None = None,
     ) -> Tensor:
-        """Hidden vectors (B, F, D). Masked frames are [MASK], as in pretraining."""
+        """Hidden vectors (B, F, D). Masked frames are [MASK], as in pretraining.
+
+        The vectors of a frozen BERT are features: of them masked frames and channels are 0.
+        """
+        if self.frozen:
+            with torch.no_grad():
+                states = self._states(tokens_BF, attended_BF)
+            return _hidden(self._mixed(states), time_mask_BF, channel_mask_BD)
         if time_mask_BF is not None:
             tokens_BF = tokens_BF.masked_fill(time_mask_BF, MASK)
+        return self._mixed(self._states(tokens_BF, attended_BF, channel_mask_BD))
+
+    def _states(
+        self, tokens_BF: Tensor, attended_BF: Tensor, channel_mask_BD: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """What the layers give, the embeddings' first where all are wanted, or the last alone."""
         embedded_BFD = self.bert.embeddings.word_embeddings(tokens_BF)
-        if channel_mask_BD is not None:
-            embedded_BFD = embedded_BFD.masked_fill(channel_mask_BD[:, None], 0.0)
-        states: Tensor = self.bert(
-            inputs_embeds=embedded_BFD, attention_mask=attended_BF.long()
-        ).last_hidden_state
+        embedded_BFD = _hidden(embedded_BFD, None, channel_mask_BD)
+        output = self.bert(
+            inputs_embeds=embedded_BFD,
+            attention_mask=attended_BF.long(),
+            output_hidden_states=self.layer_logits is not None,
+        )
+        states: tuple[Tensor, ...] = output.hidden_states or (output.last_hidden_state,)
         return states
+
+    def _mixed(self, states: tuple[Tensor, ...]) -> Tensor:
+        if self.layer_logits is None:
+            return states[-1]
+        weights = self.layer_logits.softmax(0)
+        return torch.stack([w * s for w, s in zip(weights, states, strict=True)]).sum(0)
 
 
 class FeatureEncoder(nn.Module):
@@ -99,10 +138,7 @@ class FeatureEncoder(nn.Module):
         channel_mask_BD: Tensor | None = None,
     ) -> Tensor:
         """Hidden vectors (B, ceil(F / stride), D). Masked frames and channels are 0, the mean."""
-        if time_mask_BF is not None:
-            feats_BFD = feats_BFD.masked_fill(time_mask_BF[..., None], 0.0)
-        if channel_mask_BD is not None:
-            feats_BFD = feats_BFD.masked_fill(channel_mask_BD[:, None], 0.0)
+        feats_BFD = _hidden(feats_BFD, time_mask_BF, channel_mask_BD)
         feats_BFD = feats_BFD.masked_fill(~attended_BF[..., None], 0.0)
         projected_BFD = self.norm(self.project(feats_BFD.mT).mT)
         states: Tensor = self.bert(
@@ -110,6 +146,17 @@ class FeatureEncoder(nn.Module):
             attention_mask=attended_BF[:, :: self.stride].long(),
         ).last_hidden_state
         return states
+
+
+def _hidden(
+    feats_BFD: Tensor, time_mask_BF: Tensor | None, channel_mask_BD: Tensor | None
+) -> Tensor:
+    """Masked frames and channels are 0."""
+    if time_mask_BF is not None:
+        feats_BFD = feats_BFD.masked_fill(time_mask_BF[..., None], 0.0)
+    if channel_mask_BD is not None:
+        feats_BFD = feats_BFD.masked_fill(channel_mask_BD[:, None], 0.0)
+    return feats_BFD
 
 
 def attended(lengths_B: Tensor, frames: int) -> Tensor:

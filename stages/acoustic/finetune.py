@@ -85,7 +85,7 @@ def _new_model(
     module = plugins.find(FRONT_ENDS, _name(frontend), "front-end")
     encoder = module.new_encoder(frontend, bert, ctx.inputs)
     config = AcousticConfig(
-        frontend=frontend.model_dump(mode="json"),
+        frontend=frontend.signed(),
         encoder=encoder.config,
         targets=targets,
         subsample=settings.subsample,

@@ -1,29 +1,85 @@
-"""Units of vq-wav2vec under the BERT that was pretrained on them (Discrete BERT)."""
+"""Units of vq-wav2vec under the BERT that was pretrained on them (Discrete BERT).
+
+As it is, the BERT is fine-tuned under the CTC layer (Baevski, Auli, Mohamed 2019). With `freeze`
+and `acoustic` its hidden vectors are the features of an acoustic model that learns from the
+labelled speech alone, and the BERT never changes (vq-wav2vec, Baevski et al. 2020).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.recipe import BertSettings, Section
-from stages.acoustic.frontends.units import empty_encoder as empty_encoder
 from stages.acoustic.frontends.units import open_split as open_split
 
 if TYPE_CHECKING:
     from stages.acoustic.encoders import UnitEncoder
+    from stages.acoustic.stacked import StackedEncoder
 
 STAGES = frozenset({"quantizer", "discretize", "bert"})
 
 
+class AcousticSettings(Section):
+    """Layers on the BERT's hidden vectors, without pretraining."""
+
+    kind: Literal["transformer"] = "transformer"
+    layers: int = Field(2, ge=1)
+    dim: int = Field(192, ge=8)
+    ffn_dim: int = Field(768, ge=8)
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    stride: int = Field(1, ge=1, le=8, description="frames joined before these layers")
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
+        if info.data.get("dim", 0) % heads:
+            raise ValueError(f"dim {info.data['dim']} is not a multiple of heads {heads}")
+        return heads
+
+
 class Settings(Section):
-    """Nothing to set: the quantizer and bert sections say it all."""
+    """How the BERT is used; the quantizer and bert sections say what it is."""
 
     name: Literal["unit_bert"] = "unit_bert"
+    freeze: bool = Field(
+        False, description="the BERT never changes; masks then hide its hidden vectors, not units"
+    )
+    layer_weights: bool = Field(
+        False, description="a learnt weighted mean of the BERT's layers instead of its last one"
+    )
+    acoustic: AcousticSettings | None = Field(
+        None, description="an encoder between the BERT and the CTC layer; none: the paper's"
+    )
+
+    def signed(self) -> dict[str, Any]:
+        """Without what is not used: a plain BERT signs by its name alone."""
+        return {name: value for name, value in super().signed().items() if value}
 
 
-def new_encoder(settings: Settings, bert: BertSettings, folders: Mapping[str, Path]) -> UnitEncoder:
-    """The pretrained BERT, all of whose weights count as pretrained."""
+def new_encoder(
+    settings: Settings, bert: BertSettings, folders: Mapping[str, Path]
+) -> UnitEncoder | StackedEncoder:
+    """The pretrained BERT, all of whose weights count as pretrained, and what stands on it."""
     from stages.acoustic.encoders import UnitEncoder
+    from stages.acoustic.stacked import StackedEncoder, over_config
 
-    return UnitEncoder.pretrained(folders["bert"])
+    under = UnitEncoder.pretrained(
+        folders["bert"], frozen=settings.freeze, layer_weights=settings.layer_weights
+    )
+    if settings.acoustic is None:
+        return under
+    config = over_config(settings.acoustic, under)
+    return StackedEncoder({"under": under.config, "over": config}, under)
+
+
+def empty_encoder(config: Mapping[str, Any]) -> UnitEncoder | StackedEncoder:
+    """The encoder of a saved model, before its weights are loaded."""
+    from stages.acoustic.encoders import UnitEncoder
+    from stages.acoustic.stacked import StackedEncoder
+
+    return StackedEncoder(dict(config)) if "over" in config else UnitEncoder(dict(config))

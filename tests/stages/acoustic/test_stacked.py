@@ -1,0 +1,200 @@
+"""A BERT that is frozen, whose layers are weighed, or that carries an acoustic encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from transformers import BertModel
+
+from pipeline.finetune_settings import CtcSettings
+from pipeline.manifest import Manifest, Utterance
+from pipeline.recipe import BertSettings, TextSettings
+from pipeline.stage import StepContext
+from stages.acoustic import finetune, lm_stage
+from stages.acoustic.encoders import UnitEncoder, attended
+from stages.acoustic.frontends import unit_bert
+from stages.acoustic.model import AcousticModel
+from stages.units import bert
+from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
+from stages.units.vocabulary import Vocabulary, combinations
+
+BERT = BertSettings(layers=2, dim=16, ffn_dim=16, heads=2, positions=64, dropout=0.2)
+ACOUSTIC: dict[str, Any] = {"layers": 1, "dim": 12, "ffn_dim": 8, "heads": 2}
+WAYS: dict[str, dict[str, Any]] = {
+    "layer weights": {"layer_weights": True},
+    "acoustic": {"acoustic": ACOUSTIC},
+    "acoustic of stride 2": {"acoustic": ACOUSTIC | {"stride": 2}},
+    "frozen": {"freeze": True},
+    "frozen, layer weights, acoustic": {
+        "freeze": True,
+        "layer_weights": True,
+        "acoustic": ACOUSTIC,
+    },
+}
+FROZEN = [way for way in WAYS if "frozen" in way]
+MakeContext = Callable[..., StepContext]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    """What stage 5 reads of three utterances of 20 to 40 random units."""
+    torch.set_num_threads(1)
+    roles = ("vocabulary", "units", "bert", "manifest", "budget", "text", "targets")
+    made = {name: tmp_path / name for name in roles}
+    for folder in made.values():
+        folder.mkdir()
+    rng = np.random.default_rng(0)
+    vocabulary = Vocabulary.create(
+        list(combinations(2, 3)), rng.standard_normal((2, 3, 4)).astype(np.float32)
+    )
+    vocabulary.save(made["vocabulary"])
+    texts = {"a": "go", "b": "see me", "c": "stop"}
+    units = [rng.integers(0, 3, (20 + 10 * n, 2)).astype(np.int16) for n in range(len(texts))]
+    write_shard(shard_path(made["units"], 0), list(texts), units)
+    (made["units"] / FACTS).write_text(facts_text({"utterances": 3, "groups": 2, "codes": 3}))
+    torch.manual_seed(0)
+    bert.build(BERT, vocabulary, 1).save_pretrained(made["bert"])
+    rows = [Utterance(i, "s", f"{i}.flac", True, 9, 1.0, text) for i, text in texts.items()]
+    Manifest(rows, made["manifest"]).write()
+    (made["budget"] / "ids.txt").write_text("".join(f"{i}\n" for i in texts))
+    text = made.pop("text")
+    (text / "lm_text.txt").write_text("".join(f"{t}\n" for t in texts.values()))
+    (text / "lm_text.json").write_text('{"name": "toy"}')
+    lm = StepContext(made["targets"], {"text": text}, "cpu", made["targets"])
+    lm_stage.make_targets(lm, TextSettings())
+    return made
+
+
+def encoder(inputs: dict[str, Path], way: str) -> Any:
+    torch.manual_seed(0)
+    made = unit_bert.new_encoder(unit_bert.Settings(**WAYS[way]), BERT, inputs)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return made
+
+
+def speech(frames: int) -> torch.Tensor:
+    return torch.randint(3, 12, (1, frames), generator=torch.Generator().manual_seed(frames))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("frames", [1, 7, 16])
+def test_padding_changes_no_frame(inputs: dict[str, Path], way: str, frames: int) -> None:
+    model, alone = encoder(inputs, way).eval(), speech(frames)
+    together = torch.cat([torch.nn.functional.pad(alone, (0, 20 - frames), value=9), speech(20)])
+    with torch.inference_mode():
+        expected = model(alone, attended(torch.tensor([frames]), frames))
+        found = model(together, attended(torch.tensor([frames, 20]), 20))
+    kept = -(-frames // model.stride)
+    assert found.shape == (2, -(-20 // model.stride), model.dim)
+    torch.testing.assert_close(found[:1, :kept], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_weights_of_layers_choose_among_the_berts_own(inputs: dict[str, Path], layer: int) -> None:
+    """Layer 0 are the embeddings; with equal weights, the start, all count alike."""
+    own = BertModel.from_pretrained(inputs["bert"], add_pooling_layer=False).eval()
+    under = UnitEncoder.pretrained(inputs["bert"], layer_weights=True).eval()
+    tokens_BF, everything = speech(9), torch.ones(1, 9, dtype=torch.bool)
+    with torch.inference_mode():
+        states = own(tokens_BF, output_hidden_states=True).hidden_states
+        mean = torch.stack(states).mean(0)
+        torch.testing.assert_close(under(tokens_BF, everything), mean)
+        assert under.layer_logits is not None
+        under.layer_logits[layer] = 100.0
+        torch.testing.assert_close(under(tokens_BF, everything), states[layer])
+
+
+@pytest.mark.parametrize("way", FROZEN)
+def test_a_frozen_bert_has_no_dropout_and_no_gradient(inputs: dict[str, Path], way: str) -> None:
+    model = encoder(inputs, way).train()
+    under: UnitEncoder = getattr(model, "under", model)
+    tokens_BF, everything = speech(9), torch.ones(1, 9, dtype=torch.bool)
+    first, second = under(tokens_BF, everything), under(tokens_BF, everything)
+    assert torch.equal(first, second)
+    assert not any(p.requires_grad for p in under.bert.parameters())
+    assert list(model.pretrained_parameters()) == []
+
+
+def test_masks_of_a_frozen_bert_hide_its_vectors(inputs: dict[str, Path]) -> None:
+    model = encoder(inputs, "frozen").eval()
+    everything = torch.ones(1, 20, dtype=torch.bool)
+    time_BF = torch.arange(20)[None] % 5 == 0
+    channel_BD = torch.arange(16)[None] < 4
+    plain_BFD = model(speech(20), everything)
+    found_BFD = model(speech(20), everything, time_BF, channel_BD)
+    hidden_BFD = time_BF[..., None] | channel_BD[:, None]
+    assert torch.equal(found_BFD, plain_BFD.masked_fill(hidden_BFD, 0.0))
+
+
+def train(ctx: StepContext, way: str, **named: Any) -> dict[str, torch.Tensor]:
+    """The weights of a model trained for a few updates."""
+    settings = CtcSettings(
+        updates=4, learning_rate=0.1, subsample=1, batch_frames=100, precision="fp32", **named
+    )
+    frontend = unit_bert.Settings(**WAYS[way])
+    finetune.finetune(ctx, frontend=frontend, bert=BERT, settings=settings, seed=1)
+    weights: dict[str, torch.Tensor] = AcousticModel.from_pretrained(ctx.folder).state_dict()
+    return weights
+
+
+def changed(inputs: dict[str, Path], weights: dict[str, torch.Tensor]) -> tuple[bool, bool]:
+    """Whether the BERT, and whether anything that the labels teach, is not as it was."""
+    before = BertModel.from_pretrained(inputs["bert"], add_pooling_layer=False).state_dict()
+    own = {name.partition(".bert.")[2]: name for name in weights if ".over." not in name}
+    moved = [not torch.equal(weights[own[name]], value) for name, value in before.items()]
+    logits = weights.get("encoder.layer_logits", weights.get("encoder.under.layer_logits"))
+    others = (logits is None or bool(logits.any())) and bool(weights["ctc.bias"].abs().max() > 0.3)
+    return any(moved), others
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_trains_is_what_is_not_frozen(
+    context: MakeContext, inputs: dict[str, Path], way: str
+) -> None:
+    weights = train(context("model", inputs), way)
+    assert changed(inputs, weights) == (way not in FROZEN, True)
+
+
+def test_a_bert_that_rests_at_first_leaves_the_layers_on_it_to_learn(
+    context: MakeContext, inputs: dict[str, Path]
+) -> None:
+    weights = train(context("resting", inputs), "acoustic", freeze_updates=4)
+    assert changed(inputs, weights) == (False, True)
+    weights = train(context("thawed", inputs), "acoustic", freeze_updates=3)
+    assert changed(inputs, weights) == (True, True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_saved_model_says_the_same(
+    context: MakeContext, inputs: dict[str, Path], way: str
+) -> None:
+    ctx = context("model", inputs)
+    train(ctx, way)
+    one, two = (AcousticModel.from_pretrained(ctx.folder).eval() for _ in range(2))
+    assert one.config.frontend == unit_bert.Settings(**WAYS[way]).signed()
+    found = finetune.compute_log_probs(ctx, inputs | {"model": ctx.folder})
+    features = unit_bert.open_split(unit_bert.Settings(), inputs)
+    for name, log_probs_TV in found.items():
+        tokens_BF = torch.from_numpy(features(name))[None]
+        with torch.inference_mode():
+            alone = two(tokens_BF, torch.tensor([tokens_BF.shape[1]]))[0].numpy()
+        np.testing.assert_allclose(log_probs_TV, alone, atol=1e-5)
+
+
+def test_a_plain_bert_signs_by_its_name_and_each_way_by_its_own() -> None:
+    assert unit_bert.Settings().signed() == {"name": "unit_bert"}
+    signed = [str(unit_bert.Settings(**way).signed()) for way in WAYS.values()]
+    assert len(set(signed)) == len(WAYS)
+
+
+def test_heads_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValidationError, match="dim 12 is not a multiple of heads 5"):
+        unit_bert.Settings(acoustic=ACOUSTIC | {"heads": 5})
