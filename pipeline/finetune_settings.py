@@ -82,6 +82,12 @@ class CtcSettings(Section):
     )
     batch_frames: int = Field(6_000, ge=100, description="frames per batch, padding included")
     precision: Precision = Field("auto", description=PRECISION)
+    validate_every: int = Field(
+        0,
+        ge=0,
+        description="updates from one greedy word error rate on dev to the next; the weights of "
+        "the least are kept. 0: the last are, and dev is not heard",
+    )
     checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
 
     @field_validator("phases")
@@ -90,6 +96,13 @@ class CtcSettings(Section):
         if abs(sum(phases) - 1) > 1e-6 or min(phases) < 0:
             raise ValueError("three shares, none negative, that add up to 1")
         return phases
+
+    def signed(self) -> dict[str, Any]:
+        """Without what does nothing: the last weights are kept unless dev chooses."""
+        values = super().signed()
+        if not self.validate_every:
+            del values["validate_every"]
+        return values
 
     def given(self) -> dict[str, Any]:
         """What the recipe says itself, without defaults."""

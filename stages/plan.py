@@ -207,6 +207,9 @@ class _Planner:
         named: dict[str, Any] = {"budget": budget, "seed": seed}
         inputs = self._features("train") | {"budget": self.budgets[budget]}
         inputs["targets"] = self.targets
+        if settings.validate_every:
+            dev = self._features("dev")
+            inputs |= {f"dev/{r}": s for r, s in dev.items() if inputs.get(r) is not s}
         told = {**settings.signed(), "seed": seed, "frontend": frontend.signed()}
         if self.bert is not None:
             inputs["bert"] = self.bert

@@ -16,6 +16,7 @@ from stages.acoustic.labelled import Labelled, count_frames, refuse_longer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pipeline.evaluation import Evaluation
     from pipeline.training import Training
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.targets import Targets
@@ -33,7 +34,8 @@ def finetune(
 ) -> None:
     """Train the acoustic model of one budget and write it in HuggingFace form.
 
-    Reads `manifest` (train), `budget`, `targets` and what the front-end needs.
+    Reads `manifest` (train), `budget`, `targets` and what the front-end needs; to choose the best
+    weights, the same of dev under `dev/<role>`, where it differs.
     """
     from stages.acoustic.targets import Targets
 
@@ -45,9 +47,17 @@ def finetune(
         f"{_name(frontend)}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
         f"{len(lengths)} utterances, {settings.updates} updates"
     )
-    history = _training(model, labelled, lengths, settings, seed).run(ctx)
+    evaluation = None
+    if settings.validate_every:
+        evaluation = _evaluation(ctx, frontend, model, targets, settings)
+    history = _training(model, labelled, lengths, settings, seed, evaluation).run(ctx)
     model.save_pretrained(ctx.folder)
-    (ctx.folder / "training.json").write_text(json.dumps({"history": history}, indent=1), "utf-8")
+    facts: dict[str, Any] = {"history": history}
+    if evaluation is not None:
+        facts["best"] = best = evaluation.best(history)
+        assert best is not None  # the end of a training is evaluated
+        ctx.say(f"greedy WER on dev of the weights kept: {best['dev_wer']:.1%}")
+    (ctx.folder / "training.json").write_text(json.dumps(facts, indent=1), "utf-8")
 
 
 def _name(frontend: Section) -> str:
@@ -66,6 +76,27 @@ def _labelled(
     transcripts = {i: manifest[i].transcript or "" for i in ids}
     features = module.open_split(frontend, ctx.inputs)
     return Labelled(features, transcripts, targets, settings, seed, ctx.device)
+
+
+def _evaluation(
+    ctx: StepContext,
+    frontend: Section,
+    model: AcousticModel,
+    targets: Targets,
+    settings: CtcSettings,
+) -> Evaluation:
+    """Word errors on dev, every so many updates."""
+    from pipeline.manifest import Manifest
+    from stages.acoustic.validation import WER, ByWordErrors, DevErrors
+
+    dev = {r.removeprefix("dev/"): f for r, f in ctx.inputs.items() if r.startswith("dev/")}
+    folders = {**ctx.inputs, **dev}
+    module = plugins.find(FRONT_ENDS, _name(frontend), "front-end")
+    transcripts = {u.id: u.transcript for u in Manifest.load(folders["manifest"])}
+    errors = DevErrors(
+        model, module.open_split(frontend, folders), transcripts, targets, settings, ctx.device
+    )
+    return ByWordErrors(errors, settings.validate_every, WER)
 
 
 def _new_model(
@@ -102,6 +133,7 @@ def _training(
     lengths: Mapping[str, int],
     settings: CtcSettings,
     seed: int,
+    evaluation: Evaluation | None,
 ) -> Training:
     """CTC, with what is pretrained frozen at first."""
     from pipeline.training import Batches, Training, tri_stage_schedule
@@ -124,6 +156,7 @@ def _training(
         each=freeze_or_thaw,
         precision=settings.precision,
         what="CTC",
+        evaluation=evaluation,
     )
 
 

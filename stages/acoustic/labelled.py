@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.targets import Targets
 
+DROPPED = "dropped.tsv"
+
 
 class Labelled:
     """Features and targets of the labelled utterances, and the CTC loss on them."""
@@ -35,59 +37,82 @@ class Labelled:
         self._seed, self._device = seed, device
         self._labels = {name: targets.encode(text) for name, text in transcripts.items()}
 
-    def usable(self, ctx: StepContext, model: AcousticModel) -> dict[str, int]:
-        """Frames by utterance, without those too short for their labels, which are listed.
+    def needs(self, model: AcousticModel, frames: Mapping[str, int]) -> list[tuple[str, int, int]]:
+        """By utterance, the frames that CTC has and those that it needs to align the transcript.
 
-        CTC needs a frame for each label and one more between equal neighbours.
+        It needs a frame for each label and one more between equal neighbours.
         """
         import torch
 
+        told = []
+        for name, labels in self._labels.items():
+            have = int(model.frames(torch.tensor(frames[name])))
+            need = len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
+            told.append((name, have, need))
+        return told
+
+    def usable(self, ctx: StepContext, model: AcousticModel) -> dict[str, int]:
+        """Frames by utterance, without those too short for their labels, which are listed."""
         every = count_frames(self._features, self._labels)
         refuse_longer(model, every)
-        lengths, dropped = {}, []
-        for name, labels in self._labels.items():
-            frames = every[name]
-            have = int(model.frames(torch.tensor(frames)))
-            need = len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
-            if have < need:
-                dropped.append(f"{name}\t{have} frames\t{need} needed\n")
-            else:
-                lengths[name] = frames
-        (ctx.folder / "dropped.tsv").write_text(
-            "utt_id\tframes\tneeded\n" + "".join(dropped), "utf-8"
-        )
+        needs = self.needs(model, every)
+        dropped = [row for row in needs if row[1] < row[2]]
+        lines = [f"{name}\t{have} frames\t{need} needed" for name, have, need in dropped]
+        table = "".join(f"{line}\n" for line in ["utt_id\tframes\tneeded", *lines])
+        (ctx.folder / DROPPED).write_text(table, "utf-8")
         if dropped:
-            ctx.say(f"{len(dropped)} utterances have fewer frames than labels: see dropped.tsv")
-        if not lengths:
+            ctx.say(
+                f"{len(dropped)} of {len(needs)} utterances have fewer frames than labels: "
+                f"see {DROPPED}"
+            )
+            for line in lines:
+                ctx.log.info("dropped %s", line.replace("\t", ", "))
+        if len(dropped) == len(needs):
             raise RunError(
                 "No utterance of the budget has frames enough for its labels.",
                 remedy="lower finetune.subsample",
             )
-        return lengths
+        return {name: every[name] for name, have, need in needs if have >= need}
 
     def loss(
         self, model: AcousticModel, names: list[str], epoch: int
     ) -> tuple[Tensor, dict[str, float]]:
         """CTC loss in nats per label."""
-        import torch
+        log_probs_BTV, frames_B = self.log_probs(model, names, epoch)
+        summed, labels = self.ctc(log_probs_BTV, frames_B, names)
+        return summed / labels, {}
 
+    def log_probs(
+        self, model: AcousticModel, names: list[str], epoch: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, T, V) and their valid frames (B,); masked if there is an epoch."""
         from pipeline.training import pad
 
         feats, lengths_B = pad([self._features(n) for n in names])
-        time_BF, channel_BD = self._masks(model, names, lengths_B.tolist(), epoch)
-        log_probs_BFT = model(
+        time_BF, channel_BD = None, None
+        if epoch is not None:
+            time_BF, channel_BD = self._masks(model, names, lengths_B.tolist(), epoch)
+        log_probs_BTV = model(
             feats.to(self._device), lengths_B.to(self._device), time_BF, channel_BD
         )
+        return log_probs_BTV, model.frames(lengths_B)
+
+    def ctc(
+        self, log_probs_BTV: Tensor, frames_B: Tensor, names: list[str]
+    ) -> tuple[Tensor, Tensor]:
+        """The CTC losses of the utterances in nats, summed, and how many labels they have."""
+        import torch
+
         labels = [torch.tensor(self._labels[n]) for n in names]
         label_lengths = torch.tensor([len(x) for x in labels])
-        loss = torch.nn.functional.ctc_loss(
-            log_probs_BFT.transpose(0, 1),
+        summed = torch.nn.functional.ctc_loss(
+            log_probs_BTV.transpose(0, 1),
             torch.cat(labels).to(self._device),
-            model.frames(lengths_B).to(self._device),
+            frames_B.to(self._device),
             label_lengths.to(self._device),
             reduction="sum",
         )
-        return loss / label_lengths.sum().to(self._device), {}
+        return summed, label_lengths.sum().to(self._device)
 
     def _masks(
         self, model: AcousticModel, names: list[str], lengths: list[int], epoch: int

@@ -147,6 +147,35 @@ def test_a_budgets_own_setting_leaves_the_other_budgets(runs: Callable[..., list
     ]
 
 
+def test_dev_is_read_by_fine_tuning_only_where_it_chooses_the_weights(
+    make_recipe: MakeRecipe, make_plan: MakePlan
+) -> None:
+    changes = ("finetune.by_budget.2s.validate_every=2", "finetune.by_budget.all.updates=6")
+    for frontend, roles in (("log_mel", ["manifest"]), ("unit_bert", ["manifest", "units"])):
+        plain = make_plan(make_recipe(f"frontend={frontend}"))
+        made = make_plan(make_recipe(f"frontend={frontend}", *changes))
+        tuned, rest = (s for s in made if s.stage == "finetune")
+        assert sorted(tuned.inputs.keys() - rest.inputs.keys()) == [f"dev/{r}" for r in roles]
+        assert all(tuned.inputs[f"dev/{r}"].label == "dev" for r in roles)
+        last = [s for s in plain if s.stage == "finetune"]
+        assert (tuned.signature == last[0].signature, rest.signature == last[1].signature) == (
+            False,
+            True,
+        )
+
+
+def test_another_dev_trains_again_what_dev_chose(
+    make_recipe: MakeRecipe, make_plan: MakePlan, fakes: Any, corpus: Path
+) -> None:
+    change = "finetune.by_budget.2s.validate_every=2"
+    fakes.carry_out(fakes.steps(make_plan(make_recipe(change))))
+    path = corpus / "dev.tsv"
+    path.write_text(path.read_text().replace("go home now", "go now", 1))
+    ran = fakes.carry_out(fakes.steps(make_plan(make_recipe(change))))
+    assert "0 prepare dev" in ran
+    assert [title for title in ran if title[0] in "135"] == ["5 finetune 2s"]
+
+
 def test_saying_for_a_budget_what_holds_anyway_runs_nothing(
     runs: Callable[..., list[str]],
 ) -> None:
@@ -155,6 +184,21 @@ def test_saying_for_a_budget_what_holds_anyway_runs_nothing(
 
 def test_another_fine_tuning_seed_keeps_the_pretraining(runs: Callable[..., list[str]]) -> None:
     assert numbers(runs("finetune.seeds=[2]")) == {5, 6, 7}
+
+
+def test_more_fine_tuning_seeds_train_no_budget_and_seed_again(
+    runs: Callable[..., list[str]],
+) -> None:
+    assert runs("finetune.seeds=[1, 2]") == [
+        "5 finetune 2s/seed2",
+        "5 finetune all/seed2",
+        "6 decode dev/2s/seed2",
+        "6 decode test/2s/seed2",
+        "6 decode dev/all/seed2",
+        "6 decode test/all/seed2",
+        "7 score test/2s/seed2",
+        "7 score test/all/seed2",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,17 @@ def labelled(
 
 
 def test_utterances_too_short_for_their_labels_are_dropped_and_listed(
-    lm: Path, context: MakeContext, capsys: pytest.CaptureFixture[str]
+    lm: Path,
+    context: MakeContext,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """`see` has three labels and needs a blank between its two e; a stride of 2 halves frames."""
     lengths = {"fits": 8, "fits too": 7, "short": 6, "plain": 6, "too short": 4}
     texts = {"fits": "see", "fits too": "see", "short": "see", "plain": "sea", "too short": "sea"}
     ctx = context("model")
-    usable = labelled(lm, lengths, texts).usable(ctx, model())
+    with caplog.at_level("INFO", logger="vqasr"):
+        usable = labelled(lm, lengths, texts).usable(ctx, model())
     assert usable == {"fits": 8, "fits too": 7, "plain": 6}
     listed = (ctx.folder / "dropped.tsv").read_text().splitlines()
     assert listed == [
@@ -85,7 +89,11 @@ def test_utterances_too_short_for_their_labels_are_dropped_and_listed(
         "short\t3 frames\t4 needed",
         "too short\t2 frames\t3 needed",
     ]
-    assert "2 utterances have fewer frames than labels" in capsys.readouterr().out
+    assert "2 of 5 utterances have fewer frames than labels" in capsys.readouterr().out
+    assert [r.getMessage() for r in caplog.records] == [
+        "dropped short, 3 frames, 4 needed",
+        "dropped too short, 2 frames, 3 needed",
+    ]
 
 
 def test_ctc_gives_a_finite_loss_to_all_that_is_kept_and_none_to_the_dropped(

@@ -1,0 +1,100 @@
+"""Errors on dev in the course of a fine-tuning: which weights to keep.
+
+The word error rate is the greedy one that stage 6 finds on dev with the same weights. Where it is
+the same, as while a model writes nothing yet, the CTC loss tells which weights are better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import RunError
+from pipeline.evaluation import Evaluation, Row
+from pipeline.finetune_settings import CtcSettings
+from stages.acoustic.decoders.greedy import Greedy
+from stages.acoustic.labelled import Labelled, count_frames, refuse_longer
+from stages.acoustic.scoring import check_references, count_words
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stages.acoustic.model import AcousticModel
+    from stages.acoustic.targets import Targets
+
+WER, LOSS = "dev_wer", "dev_loss"
+
+
+class ByWordErrors(Evaluation):
+    """The fewest word errors are the best; among equals the least loss, then the earliest."""
+
+    def best(self, history: Sequence[Row]) -> Row | None:
+        rows = [row for row in history if WER in row]
+        return min(rows, key=lambda row: (row[WER], row[LOSS]), default=None)
+
+
+class DevErrors:
+    """Greedy word error rate and CTC loss of a model on dev.
+
+    Args:
+        features: of an utterance of dev, as the front-end gives them.
+        transcripts: what was said, by utterance. One that has no targets (an unknown word) or
+            that CTC cannot align counts for the errors and not for the loss.
+
+    Raises:
+        pipeline.errors.UserError: an utterance without a transcript, or too long for the model.
+    """
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        features: Callable[[str], NDArray[Any]],
+        transcripts: Mapping[str, str | None],
+        targets: Targets,
+        settings: CtcSettings,
+        device: str,
+    ) -> None:
+        self._model, self._greedy = model, Greedy(targets)
+        self._references = check_references(transcripts)
+        lengths = count_frames(features, self._references)
+        refuse_longer(model, lengths)
+        sayable = {i: t for i, t in self._references.items() if _has_targets(t, targets)}
+        self._dev = Labelled(features, sayable, targets, settings, 0, device)
+        needs = self._dev.needs(model, lengths)
+        self._alignable = {name for name, have, need in needs if have >= need}
+        self._batches = _by_length(lengths, settings.batch_frames)
+
+    def __call__(self, done: int) -> dict[str, float]:
+        """The figures of the model as it is, which is in evaluation mode."""
+        texts: dict[str, str] = {}
+        loss, labels = 0.0, 0
+        for names in self._batches:
+            log_probs_BTV, frames_B = self._dev.log_probs(self._model, names)
+            rows = log_probs_BTV.cpu().numpy()
+            for name, row_TV, frames in zip(names, rows, frames_B.tolist(), strict=True):
+                texts[name] = " ".join(self._greedy.decode(row_TV[:frames]))
+            at = [n for n, name in enumerate(names) if name in self._alignable]
+            if at:
+                kept = [names[n] for n in at]
+                summed, count = self._dev.ctc(log_probs_BTV[at], frames_B[at], kept)
+                loss, labels = loss + summed.item(), labels + int(count)
+        wer = count_words(self._references, texts).rate
+        return {WER: round(wer, 6), LOSS: round(loss / max(labels, 1), 6)}
+
+
+def _has_targets(transcript: str, targets: Targets) -> bool:
+    try:
+        targets.encode(transcript)
+    except RunError:
+        return False
+    return True
+
+
+def _by_length(lengths: Mapping[str, int], batch_frames: int) -> list[list[str]]:
+    """Utterances of like length together, the shortest first."""
+    batches: list[list[str]] = [[]]
+    for name in sorted(lengths, key=lambda i: (lengths[i], i)):
+        if batches[-1] and lengths[name] * (len(batches[-1]) + 1) > batch_frames:
+            batches.append([])
+        batches[-1].append(name)
+    return batches
