@@ -180,7 +180,12 @@ def status(recipe_path: Path, changes: tuple[str, ...], exp: Path, as_json: bool
     shown = [
         [r["number"], r["name"], r["label"], r["state"], r["seconds"], _remark(r)] for r in rows
     ]
-    click.echo(tabulate(shown, ["", "stage", "step", "state", "seconds", "why"], "simple"))
+    header = ["", "stage", "step", "state", "seconds", "why"]
+    if recipe.folds is not None:  # "-": the same for every fold
+        header.insert(2, "fold")
+        for line, row in zip(shown, rows, strict=True):
+            line.insert(2, row["fold"] or "-")
+    click.echo(tabulate(shown, header, "simple"))
 
 
 def _row(state: StepState) -> dict[str, Any]:
@@ -189,6 +194,7 @@ def _row(state: StepState) -> dict[str, Any]:
         "number": step.number,
         "name": step.stage,
         "label": step.label,
+        "fold": step.fold,
         "budget": step.budget,
         "seed": step.seed,
         "state": state.state,
@@ -202,7 +208,7 @@ def _row(state: StepState) -> dict[str, Any]:
 
 def _unused_row(number: int, name: str, why: str) -> dict[str, Any]:
     """Of a stage that the recipe's front-end does without: the same keys, None where none is."""
-    empty = dict.fromkeys(("label", "budget", "seed", "seconds", "path"))
+    empty = dict.fromkeys(("label", "fold", "budget", "seed", "seconds", "path"))
     state = {"state": "not used", "reason": why, "reasons": [why], "notes": []}
     return {"number": number, "name": name, **empty, **state}
 

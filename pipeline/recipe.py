@@ -200,6 +200,11 @@ class Recipe(Section):
     score: ScoreSettings = ScoreSettings()
     machine: MachineSettings = MachineSettings()
     seed: int = Field(1, ge=0)
+    folds: Literal["all"] | list[str] | None = Field(
+        None,
+        description="cuts of the corpus, each trained and scored on its own and reported beside "
+        "the others: all, or some by name (digits: the test speaker); without it, one cut",
+    )
 
     @field_validator("name")
     @classmethod
@@ -219,6 +224,16 @@ class Recipe(Section):
     @classmethod
     def _of_its_budgets(cls, settings: FinetuneSettings, info: ValidationInfo) -> FinetuneSettings:
         return checked(settings, info)
+
+    @field_validator("folds", mode="before")
+    @classmethod
+    def _all_or_names(cls, folds: object) -> object:
+        names = folds if isinstance(folds, list) else []
+        if folds is None or folds == "all":
+            return folds
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ValueError("all, or a list of the corpus' folds by name")
+        return each_once(names)
 
     @property
     def frontend_name(self) -> str:

@@ -59,6 +59,8 @@ class Step:
         settings: JSON values that the result depends on.
         inputs: the steps whose artifacts it reads, by role.
         run: does the work, in the folder that it is given.
+        fold: the cut of the corpus that it belongs to, where a recipe has several and it is not
+            the same for all of them.
         audio_root: where audio that the artifact leaves in place lies (stage 0 only).
         audio_files: its files by utterance, relative to there.
         unknown: content is not known yet (nobody has read the corpus): never fresh.
@@ -75,19 +77,25 @@ class Step:
     run: Callable[[StepContext], None]
     budget: str | None = None
     seed: int | None = None
+    fold: str | None = None
     audio_root: Path | None = None
     audio_files: Mapping[str, str] = field(default_factory=dict)
     unknown: bool = False
     shared: bool = False
 
     @property
+    def place(self) -> str:
+        """The label behind the fold: `10min`, `lucas/10min`, `lucas`; may be empty."""
+        return "/".join(part for part in (self.fold, self.label) if part)
+
+    @property
     def title(self) -> str:
-        """For people: `5 finetune 10min`."""
-        return f"{self.number} {self.stage} {self.label}".rstrip()
+        """For people: `5 finetune 10min`, `5 finetune lucas/10min`."""
+        return f"{self.number} {self.stage} {self.place}".rstrip()
 
     @property
     def link_name(self) -> str:
-        """The readable name under exp/<recipe>: `5-finetune-10min`."""
+        """The readable name under exp/<recipe>: `5-finetune-10min`, `5-finetune-lucas-10min`."""
         return self.title.replace(" ", "-").replace("/", "-")
 
     @cached_property

@@ -7,6 +7,7 @@ imported before that.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,13 @@ def plan(recipe: Recipe, hashes: FileHashes) -> list[Step]:
     Raises:
         UserError: the corpus is not there, or the recipe asks for what cannot be had.
     """
-    return _Planner(recipe, hashes).steps
+    shared: dict[str, Step] = {}
+    steps: dict[int, Step] = {}
+    for fold, corpus in sources.folds(recipe.corpus, recipe.folds).items():
+        of_fold = recipe.model_copy(update={"corpus": corpus})
+        steps |= {id(s): s for s in _Planner(of_fold, hashes, fold, shared).steps}
+    # Stable: siblings keep their order. What folds share stands before what is theirs alone.
+    return sorted(steps.values(), key=lambda step: (step.number, step.fold is not None))
 
 
 def published(steps: Sequence[Step]) -> list[Step]:
@@ -49,10 +56,16 @@ def _is_told(step: Step) -> bool:
 
 
 class _Planner:
-    """Collects the steps stage by stage; attributes hold what later stages read."""
+    """Collects the steps stage by stage; attributes hold what later stages read.
 
-    def __init__(self, recipe: Recipe, hashes: FileHashes) -> None:
-        self.recipe = recipe
+    A step belongs to the fold if it reads, directly or by way of others, a split that the fold
+    cuts. All others are the same for every fold, and planned once: they stand in `shared`.
+    """
+
+    def __init__(
+        self, recipe: Recipe, hashes: FileHashes, fold: str | None, shared: dict[str, Step]
+    ) -> None:
+        self.recipe, self.fold, self.shared = recipe, fold, shared
         self.steps: list[Step] = []
         frontend = plugins.find(FRONT_ENDS, recipe.frontend_name, "front-end")
         self.uses = frontend.STAGES
@@ -72,7 +85,6 @@ class _Planner:
         for seed in recipe.finetune.seeds:
             for budget in recipe.budgets:
                 self._budget(budget, seed)
-        self.steps.sort(key=lambda step: step.number)  # stable: siblings keep their order
 
     def _add(
         self,
@@ -85,22 +97,29 @@ class _Planner:
         run: Callable[[StepContext], None],
         **named: Any,
     ) -> Step:
-        self.steps.append(Step(stage, number, label, version, settings, dict(inputs), run, **named))
-        return self.steps[-1]
+        return self._take(Step(stage, number, label, version, settings, inputs, run, **named))
+
+    def _take(self, step: Step, fold: str | None = None) -> Step:
+        """Add a step, as that of its fold; what folds share, as the first of them planned it."""
+        fold = next((s.fold for s in step.inputs.values() if s.fold is not None), fold)
+        step = replace(step, inputs=dict(step.inputs), fold=fold)
+        if fold is None:
+            step = self.shared.setdefault(step.artifact_name, step)
+        self.steps.append(step)
+        return step
 
     def _prepare(self, hashes: FileHashes) -> None:
         recipe = self.recipe
-        found = sources.splits(recipe.corpus)
-        self.splits = {
-            name: prepare.split_step(recipe, name, rows, hashes) for name, rows in found.items()
-        }
+        self.splits: dict[str, Step] = {}
+        for name, rows in sources.splits(recipe.corpus).items():
+            fold = None if name.startswith("unlabelled") else self.fold
+            step = prepare.split_step(recipe, name, rows, hashes)
+            self.splits[name] = self._take(step, fold)
         hashes.save()
-        self.steps.extend(self.splits.values())
         train = self.splits["train"]
         self.tests = [name for name in self.splits if name.startswith("test/")]
-        self.budgets = {b: prepare.budget_step(b, train) for b in recipe.budgets}
-        self.text = prepare.text_step(recipe, train)
-        self.steps += [*self.budgets.values(), self.text]
+        self.budgets = {b: self._take(prepare.budget_step(b, train)) for b in recipe.budgets}
+        self.text = self._take(prepare.text_step(recipe, train))
         self.pretraining = [
             name for name in self.splits if name.split("/")[0] in recipe.corpus.pretrain_on
         ]

@@ -68,7 +68,7 @@ def _scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         test_set=test.label.removeprefix("test/"),
         test_rejected=int(_summary(store, test)["rejected"]),
         dev_rejected=int(_summary(store, dev)["rejected"]),
-        fold=getattr(recipe.corpus, "fold", None),
+        fold=step.fold,
         alphabet=recipe.text.alphabet,
     )
 

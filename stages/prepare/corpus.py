@@ -9,6 +9,8 @@ and, only where the default does not do,
     load(source)                Loaded; the default reads the one file of the source
     lm_text(settings)           sentences for the language model, or None: training transcripts
     LM_TEXT                     how results name that text
+    folds(settings)             {fold: Settings}, the corpus cut in several ways, each with a test
+                                set of its own: what `folds` of a recipe chooses from
 """
 
 from __future__ import annotations

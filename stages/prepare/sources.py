@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 from pipeline import plugins
 from pipeline.audio import file_sha256
 from pipeline.console import Progress
-from pipeline.errors import UserError
+from pipeline.errors import UserError, nearest
 from pipeline.folders import make
 from pipeline.manifest import COPY_MARK, copy_id
 from pipeline.recipe import CORPORA, CorpusSettings
@@ -22,6 +24,7 @@ from stages.prepare.corpus import Source
 
 SAVE_EVERY = 300  # files hashed: so much is lost at most when a run is killed
 SHOWN_FROM = 200  # files to hash, above which there is a progress bar
+FOLD_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 Entry = list[str | int]  # size in bytes, time in ns, SHA-256
 
@@ -29,6 +32,39 @@ Entry = list[str | int]  # size in bytes, time in ns, SHA-256
 def corpus_module(settings: CorpusSettings) -> ModuleType:
     """The file in corpora/ that the settings belong to."""
     return plugins.find(CORPORA, settings.kind, "kind of corpus")
+
+
+def folds(
+    settings: CorpusSettings, wanted: Literal["all"] | Sequence[str] | None
+) -> dict[str | None, CorpusSettings]:
+    """The corpus as each wanted fold cuts it, in the corpus' order; as it is where none is wanted.
+
+    Args:
+        wanted: `folds` of the recipe.
+
+    Raises:
+        UserError: a corpus without folds, or one that does not have those wanted.
+    """
+    if wanted is None:
+        return {None: settings}
+    module = corpus_module(settings)
+    if not hasattr(module, "folds"):
+        raise UserError(f"folds: a corpus of kind {settings.kind} has none; leave the key out.")
+    _check_root(settings)
+    there: dict[str, CorpusSettings] = module.folds(settings)
+    for name in there.keys() if wanted == "all" else wanted:
+        if name not in there:
+            raise UserError(f"folds: there is no fold '{name}'; {nearest(name, there)}")
+        if not FOLD_NAME.fullmatch(name):  # it becomes a part of links and tables
+            raise UserError(f"folds: '{name}' cannot name a fold: letters, digits, - and _ can.")
+    return {name: cut for name, cut in there.items() if wanted == "all" or name in wanted}
+
+
+def _check_root(settings: CorpusSettings) -> None:
+    if not settings.root.is_dir():
+        raise UserError(
+            f"No such corpus folder: {settings.root}; set it with --set corpus.root=DIR"
+        )
 
 
 def splits(settings: CorpusSettings) -> dict[str, list[Source]]:
@@ -39,10 +75,7 @@ def splits(settings: CorpusSettings) -> dict[str, list[Source]]:
     """
     from stages.prepare.corpora._shared import unlabelled_sources
 
-    if not settings.root.is_dir():
-        raise UserError(
-            f"No such corpus folder: {settings.root}; set it with --set corpus.root=DIR"
-        )
+    _check_root(settings)
     found: dict[str, list[Source]] = corpus_module(settings).splits(settings)
     found |= unlabelled_sources(settings, found)
     found["train"] = with_copies(found["train"], settings.train_speeds)

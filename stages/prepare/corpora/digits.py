@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.audio import Samples
 
 LIST = "utts.tsv"
+DEFAULT_TEST = "lucas"
 VERSION = 1  # of the samples: raise it when `load` makes other ones of the same parameters
 _FLOOR_FRAME_SECONDS = 0.01
 _FLOOR_PERCENTILE = 10  # of the frames' RMS: what a recording sounds like between sounds
@@ -35,7 +36,7 @@ class Settings(CorpusSettings):
     """Which speakers are kept out, and how strings are joined."""
 
     kind: Literal["digits"] = "digits"
-    test_speakers: list[str] = Field(["lucas"], min_length=1)
+    test_speakers: list[str] = Field([DEFAULT_TEST], min_length=1)
     dev_speakers: list[str] | None = Field(
         None,
         min_length=1,
@@ -77,10 +78,7 @@ def splits(settings: Settings) -> dict[str, list[Source]]:
         UserError: no such list, a recording without transcript or speaker, an unknown speaker,
             one in dev and test, or nobody left to train on.
     """
-    recordings = read_tsv(settings.root / LIST)
-    for recording in recordings:
-        if not recording.transcript or not recording.speaker:
-            raise UserError(f"{LIST}: '{recording.id}' has no transcript or no speaker.")
+    recordings = _recordings(settings)
     speakers = sorted({r.speaker for r in recordings})
     dev = _dev_speakers(settings, speakers)
     made: dict[str, list[Source]] = {"train": [], "dev": [], "test/test": []}
@@ -95,6 +93,23 @@ def splits(settings: Settings) -> dict[str, list[Source]]:
             remedy="name fewer in corpus.test_speakers and corpus.dev_speakers",
         )
     return made
+
+
+def folds(settings: Settings) -> dict[str, Settings]:
+    """Leave one speaker out: each speaker once for test, the next in the alphabet for dev.
+
+    Raises:
+        UserError: the recipe says who is test or dev, which is what a fold says.
+    """
+    given = sorted({"test_speakers", "dev_speakers"} & settings.model_fields_set)
+    if given:
+        raise UserError(
+            f"folds and corpus.{given[0]} contradict each other.",
+            constraint="in every fold one speaker is test, and the next in the alphabet dev",
+            remedy=f"leave one of them out, or choose folds by speaker: folds: [{DEFAULT_TEST}]",
+        )
+    speakers = sorted({r.speaker for r in _recordings(settings)})
+    return {name: settings.model_copy(update={"test_speakers": [name]}) for name in speakers}
 
 
 def load(source: Source) -> Loaded:
@@ -120,6 +135,14 @@ def load(source: Source) -> Loaded:
         pieces += digits[n : n + 1]
     speech_seconds = sum(map(len, digits)) / rate_hz
     return Loaded(np.concatenate(pieces), rate_hz, made=True, speech_seconds=speech_seconds)
+
+
+def _recordings(settings: Settings) -> list[Source]:
+    recordings = read_tsv(settings.root / LIST)
+    for recording in recordings:
+        if not recording.transcript or not recording.speaker:
+            raise UserError(f"{LIST}: '{recording.id}' has no transcript or no speaker.")
+    return recordings
 
 
 def _read_all(source: Source) -> tuple[list[Samples], int]:
