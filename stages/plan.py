@@ -113,8 +113,11 @@ class _Planner:
         self.splits: dict[str, Step] = {}
         for name, rows in sources.splits(recipe.corpus).items():
             fold = None if name.startswith("unlabelled") else self.fold
-            step = prepare.split_step(recipe, name, rows, hashes)
+            known = self.shared.get(name) if fold is None else None
+            step = known or prepare.split_step(recipe, name, rows, hashes)
             self.splits[name] = self._take(step, fold)
+            if fold is None:  # its files are looked at once
+                self.shared[name] = self.splits[name]
         hashes.save()
         train = self.splits["train"]
         self.tests = [name for name in self.splits if name.startswith("test/")]

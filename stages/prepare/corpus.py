@@ -19,6 +19,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +82,16 @@ def read_tsv(path: Path) -> list[Source]:
         UserError: no such file, not UTF-8, columns missing, an id twice, or a path that is
             absolute or leaves the folder; with the line's number.
     """
+    return list(_parsed(_text(path), path))
+
+
+@lru_cache(maxsize=16)  # every fold of a corpus reads the same lists
+def _parsed(text: str, path: Path) -> tuple[Source, ...]:
     # Not text.splitlines(): a transcript may hold U+2028, U+0085 and other ends of line.
-    lines = io.StringIO(_text(path), newline=None)
+    lines = io.StringIO(text, newline=None)
     rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     try:
-        return _sources(rows, path)
+        return tuple(_sources(rows, path))
     except csv.Error as error:
         raise UserError(f"{path}, line {rows.reader.line_num}: {error}.") from error
 
@@ -115,7 +121,7 @@ def _sources(rows: csv.DictReader[str], path: Path) -> list[Source]:
             constraint=f"a header with {', '.join(COLUMNS)}, tab-separated",
             found=f"{', '.join(rows.fieldnames or ['nothing'])}",
         )
-    sources, seen = [], set[str]()
+    sources, seen, inside = [], set[str](), path.parent.resolve()
     for row in rows:
         where = f"{path}, line {rows.line_num}"
         if any(row[c] is None for c in COLUMNS) or not row["utt_id"] or not row["path"]:
@@ -123,7 +129,7 @@ def _sources(rows: csv.DictReader[str], path: Path) -> list[Source]:
         if row["utt_id"] in seen:
             raise UserError(f"{where}: utterance id '{row['utt_id']}' stands twice.")
         seen.add(row["utt_id"])
-        _refuse_outside(path.parent, row["path"], where)
+        _refuse_outside(inside, row["path"], where)
         transcript = row["transcript"].strip() or None
         sources.append(
             Source(row["utt_id"], row["speaker"], transcript, path.parent, (row["path"],))
@@ -136,7 +142,7 @@ def _refuse_outside(folder: Path, path: str, where: str) -> None:
         there = (folder / path).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
         raise UserError(f"{where}: {path!r} cannot be a path: {error}.") from error
-    if Path(path).is_absolute() or not there.is_relative_to(folder.resolve()):
+    if Path(path).is_absolute() or not there.is_relative_to(folder):
         raise UserError(
             f"{where}: the path leaves the corpus' folder.",
             constraint="a path relative to the TSV's folder, inside it",

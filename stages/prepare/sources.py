@@ -121,10 +121,11 @@ class FileHashes:
         self._known = _remembered(cache)
         self._new: dict[str, Entry] = {}  # read by this process; not all of it is saved yet
         self._unsaved = 0
+        self._keys: dict[Path, str] = {}  # a recording stands in a split of every fold
 
     def of(self, path: Path) -> str | None:
         """The file's hash; "absent" where there is no such file; None if not known."""
-        key = os.path.realpath(path)
+        key = self._key(path)
         if self._mode == "trust":
             return str(self._known[key][2]) if key in self._known else None
         facts = _facts(path)
@@ -142,13 +143,18 @@ class FileHashes:
         if self._mode == "trust":
             return
         found = ((path, _facts(path)) for path in paths)
-        unread = [p for p, f in found if f and self._must_read(os.path.realpath(p), f)]
+        unread = [p for p, f in found if f and self._must_read(self._key(p), f)]
         if len(unread) <= SHOWN_FROM:
             return  # `of` reads them
         with Progress(len(unread), "reading audio", "files") as progress:
             for path in unread:
                 self.of(path)
                 progress.update()
+
+    def _key(self, path: Path) -> str:
+        if path not in self._keys:
+            self._keys[path] = os.path.realpath(path)
+        return self._keys[path]
 
     def _must_read(self, key: str, facts: tuple[int, int]) -> bool:
         trusted = self._known if self._mode == "look" else self._new

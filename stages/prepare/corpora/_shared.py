@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
@@ -117,7 +117,7 @@ def refuse_shared_files(
 
 
 def _files(sources: Sequence[Source]) -> set[str]:
-    roots: dict[Path, str] = {s.root: os.path.realpath(s.root) for s in sources}
+    roots = {root: os.path.realpath(root) for root in {s.root for s in sources}}
     return {os.path.normpath(f"{roots[s.root]}/{name}") for s in sources for name in s.files}
 
 
