@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.finetune_settings import FinetuneSettings as FinetuneSettings
 from pipeline.finetune_settings import checked
 from pipeline.quantizer_settings import QuantizerSettings as QuantizerSettings
-from pipeline.section import NO_RESULT, PRECISION, Precision, each_once
+from pipeline.section import NO_RESULT, PRECISION, Precision, check_test_name, each_once
 from pipeline.section import Section as Section
 
 CORPORA = "stages.prepare.corpora"
@@ -25,6 +25,11 @@ class CorpusSettings(Section):
 
     kind: str = Field(description="the corpus file in stages/prepare/corpora")
     root: Path = Field(Path(), description="the corpus' folder", json_schema_extra=NO_RESULT)
+    test: dict[str, str] = Field(
+        {},
+        description="test sets by name, beside those that the corpus has of its own: TSV files, "
+        "absolute or relative to root. One more is decoded and scored, and trains nothing",
+    )
     unlabelled: list[str] = Field([], description="TSV files, relative to root, of speech alone")
     unlabelled_bandwidth_hz: int | None = Field(
         None, ge=500, description="remove what lies above from unlabelled speech, Hz"
@@ -38,6 +43,13 @@ class CorpusSettings(Section):
         description="copies of the training speech at other speeds, such as [0.9, 1.1]: other "
         "voices, the same words. They join their originals in a budget and count for nothing",
     )
+
+    @field_validator("test")
+    @classmethod
+    def _plain_names(cls, test: dict[str, str]) -> dict[str, str]:
+        for name in test:
+            check_test_name(name)
+        return test
 
     @field_validator("train_speeds")
     @classmethod

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")  # of what becomes a part of folders and tables
 # A field marked so changes no result: it stays out of every signature.
 NO_RESULT: dict[str, Any] = {"signature": False}
 
@@ -21,6 +23,18 @@ def each_once(values: list[T]) -> list[T]:
     if twice:
         raise ValueError(f"{twice[0]} stands twice")
     return values
+
+
+def check_test_name(name: str) -> None:
+    """A test set's name becomes a part of folders and tables.
+
+    Raises:
+        ValueError: other characters than letters, digits, - and _; or the name of a split.
+    """
+    if name in ("train", "dev", "unlabelled"):
+        raise ValueError(f"'{name}' is the name of another split; call the test set differently")
+    if not PLAIN_NAME.fullmatch(name):
+        raise ValueError(f"'{name}': a test set's name is made of letters, digits, - and _")
 
 
 class Section(BaseModel):

@@ -112,7 +112,7 @@ class _Planner:
         recipe = self.recipe
         self.splits: dict[str, Step] = {}
         for name, rows in sources.splits(recipe.corpus).items():
-            fold = None if name.startswith("unlabelled") else self.fold
+            fold = None if sources.is_listed(recipe.corpus, name) else self.fold
             known = self.shared.get(name) if fold is None else None
             step = known or prepare.split_step(recipe, name, rows, hashes)
             self.splits[name] = self._take(step, fold)

@@ -3,8 +3,8 @@
 A corpus file in `corpora/` has
     Settings                    a CorpusSettings with `kind: Literal["<file name>"]`
     splits(settings)            {split: [Source, ...]}; reads lists, never audio. The splits are
-                                named `train`, `dev` and `test/<name>`; `unlabelled/<n>` is added
-                                for all corpora by stage 0.
+                                named `train`, `dev` and `test/<name>`; stage 0 adds, for all
+                                corpora, `test/<name>` of `corpus.test` and `unlabelled/<n>`.
 and, only where the default does not do,
     load(source)                Loaded; the default reads the one file of the source
     lm_text(settings)           sentences for the language model, or None: training transcripts

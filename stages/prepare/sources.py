@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +18,12 @@ from pipeline.errors import UserError, nearest
 from pipeline.folders import make
 from pipeline.manifest import COPY_MARK, copy_id
 from pipeline.recipe import CORPORA, CorpusSettings
+from pipeline.section import PLAIN_NAME
 from pipeline.store import write_atomically
 from stages.prepare.corpus import Source
 
 SAVE_EVERY = 300  # files hashed: so much is lost at most when a run is killed
 SHOWN_FROM = 200  # files to hash, above which there is a progress bar
-FOLD_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 Entry = list[str | int]  # size in bytes, time in ns, SHA-256
 
@@ -55,7 +54,7 @@ def folds(
     for name in there.keys() if wanted == "all" else wanted:
         if name not in there:
             raise UserError(f"folds: there is no fold '{name}'; {nearest(name, there)}")
-        if not FOLD_NAME.fullmatch(name):  # it becomes a part of links and tables
+        if not PLAIN_NAME.fullmatch(name):  # it becomes a part of links and tables
             raise UserError(f"folds: '{name}' cannot name a fold: letters, digits, - and _ can.")
     return {name: cut for name, cut in there.items() if wanted == "all" or name in wanted}
 
@@ -68,15 +67,16 @@ def _check_root(settings: CorpusSettings) -> None:
 
 
 def splits(settings: CorpusSettings) -> dict[str, list[Source]]:
-    """All splits of the corpus, unlabelled speech included, by name.
+    """All splits of the corpus, by name, with the lists of more test sets and unlabelled speech.
 
     Raises:
         UserError: the corpus is not there, or its lists are wrong.
     """
-    from stages.prepare.corpora._shared import unlabelled_sources
+    from stages.prepare.corpora._shared import listed_tests, unlabelled_sources
 
     _check_root(settings)
     found: dict[str, list[Source]] = corpus_module(settings).splits(settings)
+    found |= listed_tests(settings, found)
     found |= unlabelled_sources(settings, found)
     found["train"] = with_copies(found["train"], settings.train_speeds)
     for split, sources in found.items():
@@ -85,6 +85,12 @@ def splits(settings: CorpusSettings) -> dict[str, list[Source]]:
                 f"The split {split} has no utterances.", remedy="see corpus in the recipe"
             )
     return found
+
+
+def is_listed(settings: CorpusSettings, split: str) -> bool:
+    """Whether a split is a list of the recipe: plain files, and the same for every fold."""
+    role, _, name = split.partition("/")
+    return role == "unlabelled" or (role == "test" and name in settings.test)
 
 
 def with_copies(sources: Sequence[Source], speeds: Sequence[float]) -> list[Source]:

@@ -16,7 +16,7 @@ from pipeline.manifest import Manifest, Utterance, original_id
 from pipeline.recipe import LmSettings, Recipe
 from pipeline.stage import Step, StepContext
 from stages.prepare.corpus import Source, load_file
-from stages.prepare.sources import FileHashes, content, corpus_module
+from stages.prepare.sources import FileHashes, content, corpus_module, is_listed
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -39,7 +39,8 @@ def split_step(recipe: Recipe, split: str, sources: Sequence[Source], hashes: Fi
         inputs={},
         run=partial(
             write_split,
-            corpus=corpus_module(recipe.corpus),
+            # A list's files are plain ones, whatever the corpus makes its own speech of.
+            corpus=None if is_listed(recipe.corpus, split) else corpus_module(recipe.corpus),
             sources=sources,
             alphabet=recipe.text.alphabet,
             transcribed=transcribed,
@@ -100,7 +101,7 @@ def _own_text(recipe: Recipe) -> tuple[list[str] | None, str]:
 def write_split(
     ctx: StepContext,
     *,
-    corpus: ModuleType,
+    corpus: ModuleType | None,
     sources: Sequence[Source],
     alphabet: str,
     transcribed: bool,
@@ -145,7 +146,7 @@ def write_split(
 
 def _resumed_rows(
     ctx: StepContext,
-    corpus: ModuleType,
+    corpus: ModuleType | None,
     sources: Sequence[Source],
     alphabet: str,
     transcribed: bool,
@@ -194,8 +195,7 @@ def _prepare(
     if missing:
         return row | {"rejected": f"no such audio file: {missing[0]}"}
     try:
-        # A corpus' own reader joins or synthesises; unlabelled files are plain files.
-        loaded = load(source) if transcribed else load_file(source)
+        loaded = load(source)
         samples = audio.resample(loaded.samples, loaded.rate_hz)
         audio.check(samples)
     except BadAudio as error:

@@ -1,4 +1,4 @@
-"""Checkpoints of fairseq, made with fairseq's own classes, in the forms that its files have."""
+"""A small corpus of digits; checkpoints of fairseq, made with its own classes, in its files' forms."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from pipeline.recipe import Recipe
+from pipeline.recipe_file import load
+
+WORDS = ["zero", "one", "two", "three", "four", "five", "six"]
+SPEAKERS = ["anna", "bert", "carl", "dora"]
+HEADER = "utt_id\tspeaker\tpath\ttranscript\n"
 
 SMALL: dict[str, Any] = {
     "conv_feature_layers": "[(8, 10, 5), (8, 8, 4)] + [(8, 4, 4)] + [(8, 4, 2)] * 1",
@@ -134,3 +141,29 @@ def as_in_2019(weights: dict[str, Any]) -> dict[str, Any]:
         if ".k_proj." not in short and ".v_proj." not in short:
             old[short.replace("layernorm_embedding", "emb_layer_norm")] = value
     return old
+
+
+@pytest.fixture
+def digits_corpus(tmp_path: Path, write_noise: Callable[..., Path]) -> Path:
+    """Seven recordings each of four speakers, and a list of speech without transcripts."""
+    rows: dict[str, list[str]] = {"utts": [], "more": []}
+    for number, speaker in enumerate([*SPEAKERS, "eve"]):
+        for n in range(7):
+            name = f"{n}_{speaker}"
+            write_noise(tmp_path / f"digits/audio/{name}.wav", 0.3, 10 * number + n, 8000)
+            listed = rows["utts" if speaker in SPEAKERS else "more"]
+            listed.append(f"{name}\t{speaker}\taudio/{name}.wav\t{WORDS[n]}\n")
+    for name, lines in rows.items():
+        (tmp_path / f"digits/{name}.tsv").write_text(HEADER + "".join(lines))
+    return tmp_path / "digits"
+
+
+@pytest.fixture
+def digits_recipe(
+    digits_corpus: Path, write_recipe: Callable[..., Path], values: dict[str, Any]
+) -> Callable[..., Recipe]:
+    """`digits_recipe("section.key=value", ...)`: all folds of the digits; pretraining hears others."""
+    corpus = {"kind": "digits", "root": str(digits_corpus), "unlabelled": ["more.tsv"]}
+    corpus |= {"pretrain_on": ["unlabelled"]}
+    path = write_recipe(values | {"corpus": corpus, "folds": "all"})
+    return lambda *changes: load(path, changes)

@@ -13,52 +13,25 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.manifest import Manifest
 from pipeline.recipe import Recipe
-from pipeline.recipe_file import load
 from pipeline.stage import Step, StepContext
 
-WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 SPEAKERS = ["anna", "bert", "carl", "dora"]
-HEADER = "utt_id\tspeaker\tpath\ttranscript\n"
 Runs = Callable[..., list[str]]
 
 
 @pytest.fixture
-def digits(tmp_path: Path, write_noise: Callable[..., Path]) -> Path:
-    """Seven recordings each of four speakers, and a list of speech without transcripts."""
-    rows: dict[str, list[str]] = {"utts": [], "more": []}
-    for number, speaker in enumerate([*SPEAKERS, "eve"]):
-        for n in range(7):
-            name = f"{n}_{speaker}"
-            write_noise(tmp_path / f"digits/audio/{name}.wav", 0.3, 10 * number + n, 8000)
-            listed = rows["utts" if speaker in SPEAKERS else "more"]
-            listed.append(f"{name}\t{speaker}\taudio/{name}.wav\t{WORDS[n]}\n")
-    for name, lines in rows.items():
-        (tmp_path / f"digits/{name}.tsv").write_text(HEADER + "".join(lines))
-    return tmp_path / "digits"
+def steps(digits_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]]) -> list[Step]:
+    return make_plan(digits_recipe())
 
 
 @pytest.fixture
-def recipe(
-    digits: Path, write_recipe: Callable[..., Path], values: dict[str, Any]
-) -> Callable[..., Recipe]:
-    """`recipe("section.key=value", ...)`: all folds of the digits; pretraining hears others."""
-    corpus = {"kind": "digits", "root": str(digits), "unlabelled": ["more.tsv"]}
-    corpus |= {"pretrain_on": ["unlabelled"]}
-    path = write_recipe(values | {"corpus": corpus, "folds": "all"})
-    return lambda *changes: load(path, changes)
-
-
-@pytest.fixture
-def steps(recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]]) -> list[Step]:
-    return make_plan(recipe())
-
-
-@pytest.fixture
-def runs(recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]], fakes: Any) -> Runs:
+def runs(
+    digits_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]], fakes: Any
+) -> Runs:
     """`runs("section.key=value")`: titles of what a changed recipe runs."""
 
     def run(*changes: str) -> list[str]:
-        ran: list[str] = fakes.carry_out(fakes.steps(make_plan(recipe(*changes))))
+        ran: list[str] = fakes.carry_out(fakes.steps(make_plan(digits_recipe(*changes))))
         return ran
 
     return run
@@ -117,13 +90,13 @@ def test_the_text_of_the_language_model_is_that_of_the_folds_training_speakers(
 
 
 def test_budgets_of_a_fold_lie_in_its_training_speech_and_in_each_other(
-    recipe: Callable[..., Recipe],
+    digits_recipe: Callable[..., Recipe],
     make_plan: Callable[..., list[Step]],
     context: Callable[..., StepContext],
 ) -> None:
     for fold in SPEAKERS:
         steps = make_plan(
-            recipe("corpus.digits=[1, 2]", "budgets=[1.5s, 3s, all]", f"folds=[{fold}]")
+            digits_recipe("corpus.digits=[1, 2]", "budgets=[1.5s, 3s, all]", f"folds=[{fold}]")
         )
         train = context(f"{fold}-train")
         next(s for s in steps if s.label == "train" and s.number == 0).run(train)
@@ -150,9 +123,9 @@ def test_folds_share_stages_1_to_3_where_pretraining_hears_others_only(steps: li
 
 
 def test_pretraining_that_hears_train_is_a_folds_own(
-    recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]]
+    digits_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]]
 ) -> None:
-    steps = make_plan(recipe("corpus.pretrain_on=[train, unlabelled]"))
+    steps = make_plan(digits_recipe("corpus.pretrain_on=[train, unlabelled]"))
     assert [s.title for s in steps if s.fold is None] == ["0 prepare unlabelled/0"]
     assert [s.title for s in steps if s.number in (1, 3)] == [
         *(f"1 quantizer {fold}" for fold in SPEAKERS),
@@ -222,9 +195,11 @@ def test_links_carry_the_folds_name_and_go_with_it(runs: Runs, fakes: Any) -> No
     assert not any("dora" in p.name for p in (fakes.exp / "tiny").glob("[0-9]-*"))
 
 
-def test_a_changed_recording_of_a_speaker_leaves_pretraining(runs: Runs, digits: Path) -> None:
+def test_a_changed_recording_of_a_speaker_leaves_pretraining(
+    runs: Runs, digits_corpus: Path
+) -> None:
     runs()
-    shutil.copy(digits / "audio" / "0_eve.wav", digits / "audio" / "3_anna.wav")
+    shutil.copy(digits_corpus / "audio" / "0_eve.wav", digits_corpus / "audio" / "3_anna.wav")
     ran = runs()
     assert {int(title[0]) for title in ran} == {0, 2, 4, 5, 6, 7}
     assert "5 finetune anna/all" not in ran  # she is its test alone
@@ -246,21 +221,21 @@ def test_a_changed_recording_of_a_speaker_leaves_pretraining(runs: Runs, digits:
     ],
 )
 def test_wrong_folds_are_told(
-    recipe: Callable[..., Recipe],
+    digits_recipe: Callable[..., Recipe],
     make_plan: Callable[..., list[Step]],
     changes: list[str],
     told: str,
 ) -> None:
     with pytest.raises(UserError) as caught:
-        make_plan(recipe(*changes))
+        make_plan(digits_recipe(*changes))
     assert told in caught.value.text()
 
 
 def test_a_speaker_whose_name_fits_no_link_cannot_be_a_fold(
-    recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]], digits: Path
+    digits_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]], digits_corpus: Path
 ) -> None:
-    path = digits / "utts.tsv"
+    path = digits_corpus / "utts.tsv"
     path.write_text(path.read_text().replace("\tanna\t", "\tanna b/c\t"))
     with pytest.raises(UserError, match="'anna b/c' cannot name a fold"):
-        make_plan(recipe())
-    assert make_plan(recipe("folds=[bert]"))
+        make_plan(digits_recipe())
+    assert make_plan(digits_recipe("folds=[bert]"))

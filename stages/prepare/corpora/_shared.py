@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -55,6 +54,82 @@ def unlabelled_sources(
                 )
             seen[source.id] = name
     return found
+
+
+def listed_tests(
+    settings: CorpusSettings, splits: Mapping[str, Sequence[Source]]
+) -> dict[str, list[Source]]:
+    """`test/<name>` for each TSV of `settings.test`.
+
+    Args:
+        splits: those that the corpus has of its own; the lists are kept apart from them.
+
+    Raises:
+        UserError: a list that is wrong, empty or without transcripts, the name of a test set that
+            the corpus has, or speakers or recordings of train or dev.
+    """
+    found: dict[str, list[Source]] = {}
+    for name, path in settings.test.items():
+        split = f"test/{name}"
+        if split in splits:
+            raise UserError(
+                f"corpus.test: the corpus has a test set '{name}' of its own.",
+                remedy="call the other one differently",
+            )
+        found[split] = read_list(settings, path)
+        refuse_untranscribed(split, found[split])
+        for other in ("train", "dev"):
+            refuse_overlap(settings, other, splits[other], split, found[split])
+    return found
+
+
+def read_list(settings: CorpusSettings, path: str) -> list[Source]:
+    """The utterances of a TSV, absolute or relative to the corpus' root.
+
+    Raises:
+        UserError: see `read_tsv`; no utterance, or one without a speaker.
+    """
+    sources = read_tsv(settings.root / path)
+    if not sources:
+        raise UserError(f"{path} lists no utterance.")
+    for source in sources:
+        if not source.speaker:
+            raise UserError(
+                f"{path}: '{source.id}' has no speaker.",
+                remedy="where speakers are not known, give each utterance its own name as speaker",
+            )
+    return sources
+
+
+def refuse_untranscribed(split: str, sources: Sequence[Source]) -> None:
+    """Refuse a split of dev or test that cannot be scored.
+
+    Raises:
+        UserError: names up to five utterances without a transcript.
+    """
+    missing = [s.id for s in sources if not s.transcript]
+    if missing:
+        raise UserError(
+            f"{split}: {len(missing)} utterances have no transcript, so nothing can be scored.",
+            found=listed(missing),
+        )
+
+
+def refuse_overlap(
+    settings: CorpusSettings,
+    name: str,
+    sources: Sequence[Source],
+    other: str,
+    others: Sequence[Source],
+) -> None:
+    """Refuse two splits that share recordings, or speakers unless the settings allow it.
+
+    Raises:
+        UserError: names up to five of them.
+    """
+    refuse_shared_files(name, sources, other, others)
+    if not settings.allow_shared_speakers:
+        refuse_shared_speakers(name, sources, other, others)
 
 
 def _unlabelled(source: Source, name: str, settings: CorpusSettings) -> Source:
@@ -126,18 +201,6 @@ def listed(names: Sequence[str]) -> str:
     more = len(names) - _NAMED_AT_MOST
     text = ", ".join(names[:_NAMED_AT_MOST])
     return f"{text} and {more} more" if more > 0 else text
-
-
-def check_test_name(name: str) -> None:
-    """A test set's name becomes a part of folders and tables.
-
-    Raises:
-        ValueError: other characters than letters, digits, - and _; or the name of a split.
-    """
-    if name in ("train", "dev", "unlabelled"):
-        raise ValueError(f"'{name}' is the name of another split; call the test set differently")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ValueError(f"'{name}': a test set's name is made of letters, digits, - and _")
 
 
 def white_noise(count: int, seed: int) -> Samples:

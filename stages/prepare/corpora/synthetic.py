@@ -19,6 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from pipeline import audio
 from pipeline.errors import UserError
 from pipeline.recipe import CorpusSettings
+from pipeline.section import check_test_name
 from stages.prepare import espeak, grammar
 from stages.prepare.corpora import _shared
 from stages.prepare.corpus import Loaded, Source
@@ -129,7 +130,7 @@ class Settings(CorpusSettings):
     @model_validator(mode="after")
     def _voices_apart(self) -> Settings:
         for name in self.test_voices:
-            _shared.check_test_name(name)
+            check_test_name(name)
         timbres = {
             split: {espeak.Voice.parse(v).timbre for v in voices}
             for split, voices in _voices(self).items()

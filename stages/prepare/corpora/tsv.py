@@ -9,15 +9,15 @@ given, whole speakers are split off train.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import combinations
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from pipeline.errors import UserError
 from pipeline.recipe import CorpusSettings
 from stages.prepare.corpora import _shared
-from stages.prepare.corpus import Source, held_out, read_tsv
+from stages.prepare.corpus import Source, held_out
 
 
 class Settings(CorpusSettings):
@@ -27,66 +27,38 @@ class Settings(CorpusSettings):
     train: str = Field(description="the list of training utterances")
     dev: str | None = Field(None, description="without it, speakers are split off train")
     test: dict[str, str] = Field(
-        {}, description="lists by name; without one, speakers are split off train as 'test'"
+        {},
+        description="lists by name, absolute or relative to root; without one, speakers are split "
+        "off train as 'test'",
     )
     dev_fraction: float = Field(0.1, gt=0, lt=1, description="share of train's speakers")
     test_fraction: float = Field(0.1, gt=0, lt=1, description="share of train's speakers")
     dev_speakers: int | None = Field(None, ge=1, description="so many, instead of the share")
     test_speakers: int | None = Field(None, ge=1, description="so many, instead of the share")
 
-    @field_validator("test")
-    @classmethod
-    def _names(cls, test: dict[str, str]) -> dict[str, str]:
-        for name in test:
-            _shared.check_test_name(name)
-        return test
-
 
 def splits(settings: Settings) -> dict[str, list[Source]]:
-    """`train`, `dev` and `test/<name>`: the lists that are given, the others split off train.
+    """`train` and `dev`, and `test/test` where no test list is given, which stage 0 reads.
+
+    What is not given is split off train.
 
     Raises:
         UserError: a list is wrong, an utterance lacks its speaker or transcript, too few
             speakers to split off, or splits that share speakers or recordings.
     """
-    made = {"train": _read(settings, settings.train)}
+    made = {"train": _shared.read_list(settings, settings.train)}
     if settings.dev is not None:
-        made["dev"] = _read(settings, settings.dev)
-    for name, path in settings.test.items():
-        made[f"test/{name}"] = _read(settings, path)
-    for split, sources in made.items():
-        if split != "train":
-            _refuse_untranscribed(split, sources)
+        made["dev"] = _shared.read_list(settings, settings.dev)
+        _shared.refuse_untranscribed("dev", made["dev"])
     if not any(s.transcript for s in made["train"]):
         raise UserError(
             f"{settings.train} has no utterance with a transcript.",
             remedy="put speech without transcripts into corpus.unlabelled",
         )
     made = _split_off(settings, made)
-    _refuse_overlap(settings, made)
+    for one, other in combinations(made, 2):
+        _shared.refuse_overlap(settings, one, made[one], other, made[other])
     return made
-
-
-def _read(settings: Settings, path: str) -> list[Source]:
-    sources = read_tsv(settings.root / path)
-    if not sources:
-        raise UserError(f"{path} lists no utterance.")
-    for source in sources:
-        if not source.speaker:
-            raise UserError(
-                f"{path}: '{source.id}' has no speaker.",
-                remedy="where speakers are not known, give each utterance its own name as speaker",
-            )
-    return sources
-
-
-def _refuse_untranscribed(split: str, sources: Sequence[Source]) -> None:
-    missing = [s.id for s in sources if not s.transcript]
-    if missing:
-        raise UserError(
-            f"{split}: {len(missing)} utterances have no transcript, so nothing can be scored.",
-            found=_shared.listed(missing),
-        )
 
 
 def _split_off(settings: Settings, given: dict[str, list[Source]]) -> dict[str, list[Source]]:
@@ -118,12 +90,3 @@ def _split_off(settings: Settings, given: dict[str, list[Source]]) -> dict[str, 
     for split in counts:
         made[split] = [s for s in train if taken.get(s.speaker) == split]
     return made | rest
-
-
-def _refuse_overlap(settings: Settings, made: dict[str, list[Source]]) -> None:
-    pairs = [("train", split) for split in made if split != "train"]
-    pairs += [("dev", split) for split in made if split.startswith("test/")]
-    for one, other in pairs:
-        _shared.refuse_shared_files(one, made[one], other, made[other])
-        if not settings.allow_shared_speakers:
-            _shared.refuse_shared_speakers(one, made[one], other, made[other])

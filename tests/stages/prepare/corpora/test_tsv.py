@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import UserError
-from stages.prepare.corpora.tsv import Settings, splits
+from stages.prepare.corpora.tsv import Settings
 from stages.prepare.corpus import Source
+from stages.prepare.sources import splits
 
 Rows = Sequence[Sequence[str]]
 WriteTsv = Callable[[str, Rows], Path]
@@ -182,6 +183,16 @@ def test_missing_and_empty_lists_are_told(tmp_path: Path, write_tsv: WriteTsv) -
     write_tsv("train.tsv", [])
     with pytest.raises(UserError, match="lists no utterance"):
         splits(settings(tmp_path))
+
+
+def test_a_dev_speaker_among_those_split_off_for_test_is_refused(
+    tmp_path: Path, write_tsv: WriteTsv
+) -> None:
+    write_tsv("train.tsv", rows("a", "b", "c", "d"))
+    (test,) = speakers(splits(settings(tmp_path, dev_speakers=1)))["test/test"]
+    write_tsv("dev.tsv", [(f"other-{test}", test, f"audio/other-{test}.wav", "hi")])
+    with pytest.raises(UserError, match="share 1 speakers"):
+        splits(settings(tmp_path, dev="dev.tsv", test_speakers=1))
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "ä"])
