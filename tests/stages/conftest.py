@@ -1,4 +1,4 @@
-"""A small corpus of digits; checkpoints of fairseq, made with its own classes, in its files' forms."""
+"""A small corpus of digits, and checkpoints made with fairseq's own classes in the forms it has."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def digits_corpus(tmp_path: Path, write_noise: Callable[..., Path]) -> Path:
 def digits_recipe(
     digits_corpus: Path, write_recipe: Callable[..., Path], values: dict[str, Any]
 ) -> Callable[..., Recipe]:
-    """`digits_recipe("section.key=value", ...)`: all folds of the digits; pretraining hears others."""
+    """`digits_recipe("section.key=value", ...)`: all folds of digits, others to pretrain on."""
     corpus = {"kind": "digits", "root": str(digits_corpus), "unlabelled": ["more.tsv"]}
     corpus |= {"pretrain_on": ["unlabelled"]}
     path = write_recipe(values | {"corpus": corpus, "folds": "all"})

@@ -138,7 +138,7 @@ def test_on_a_corpus_of_lists_one_is_added_or_all_are_replaced(
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ("x\tbert\taudio/0.wav\tone", "train and test/blind share 1 speakers"),
+        ("x\tbert\taudio/0.wav\tone", "dev and test/blind share 1 speakers"),
         ("x\tcarl\taudio/0.wav\tone", "train and test/blind share 1 speakers"),
         ("x\tfred\taudio/0.wav\t ", "test/blind: 1 utterances have no transcript"),
         ("x\t\taudio/0.wav\tone", "'x' has no speaker"),
@@ -174,5 +174,5 @@ def test_names_that_cannot_be_are_told(
         make_plan(digits_recipe(f"corpus.test={{test: {blind}}}"))
     with pytest.raises(UserError, match=r"corpus.test: 'dev' is the name of another split"):
         digits_recipe(f"corpus.test={{dev: {blind}}}")
-    with pytest.raises(UserError, match="No such corpus list: /no/such.tsv"):
+    with pytest.raises(UserError, match=r"No such corpus list: /no/such\.tsv"):
         make_plan(digits_recipe("corpus.test={blind: /no/such.tsv}"))
