@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from pipeline.cli import cli
 from pipeline.errors import UserError
 from pipeline.manifest import Manifest
 from pipeline.recipe import Recipe
 from pipeline.stage import Step, StepContext
+from pipeline.store import Store
+from stages.acoustic import publish
+from stages.plan import published
 
 SPEAKERS = ["anna", "bert", "carl", "dora"]
 Runs = Callable[..., list[str]]
@@ -239,3 +245,41 @@ def test_a_speaker_whose_name_fits_no_link_cannot_be_a_fold(
     with pytest.raises(UserError, match="'anna b/c' cannot name a fold"):
         make_plan(digits_recipe())
     assert make_plan(digits_recipe("folds=[bert]"))
+
+
+def test_status_tells_the_fold(
+    runs: Runs, fakes: Any, digits_corpus: Path, write_recipe: Callable[..., Path]
+) -> None:
+    runs("folds=[carl]")
+    path = digits_corpus.parent / "tiny.yaml"
+    args = ["status", str(path), "--exp", str(fakes.exp), "--set", "folds=[bert, carl]"]
+    rows = json.loads(CliRunner().invoke(cli, [*args, "--json"]).output)
+    models = {(r["fold"], r["label"]): r["state"] for r in rows if r["name"] == "finetune"}
+    assert models == {
+        ("bert", "2s"): "missing",
+        ("bert", "all"): "missing",
+        ("carl", "2s"): "done",
+        ("carl", "all"): "done",
+    }
+    assert {r["fold"] for r in rows if r["name"] in ("quantizer", "bert")} == {None}
+    table = CliRunner().invoke(cli, args).output.splitlines()
+    assert table[0].split() == ["stage", "fold", "step", "state", "seconds", "why"]
+    assert any(line.split()[:4] == ["5", "finetune", "carl", "2s"] for line in table)
+    assert any(line.split()[:4] == ["1", "quantizer", "-", "done"] for line in table)
+
+
+def test_a_score_is_told_with_its_fold(
+    steps: list[Step], digits_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "exp" / "store")
+    for step in published(steps):
+        if step.stage == "prepare":
+            store.path(step).mkdir(parents=True)
+            facts = {"speech_seconds": 2.0, "rejected": SPEAKERS.index(str(step.fold))}
+            (store.path(step) / "summary.json").write_text(json.dumps(facts))
+    told = [publish._scored(digits_recipe(), s, store) for s in steps if s.stage == "score"]
+    assert [(t.fold, t.budget, t.test_set) for t in told] == [
+        (fold, budget, "test") for fold in SPEAKERS for budget in ("2s", "all")
+    ]
+    assert [t.test_rejected for t in told] == [t.dev_rejected for t in told]
+    assert [t.test_rejected for t in told] == [0, 0, 1, 1, 2, 2, 3, 3]

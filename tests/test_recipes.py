@@ -1,0 +1,86 @@
+"""The recipes as they are committed: read, planned on the real speech, and fairly compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.recipe import Recipe
+from pipeline.recipe_file import load
+from pipeline.stage import Step
+from stages.plan import plan
+from stages.prepare.sources import FileHashes
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+SPEECH = RECIPES.parents[1] / "shared" / "speech"
+ALL = sorted(RECIPES.glob("*.yaml"))
+FAMILIES = {"digits": "fsdd", "speechocean": "speechocean762"}
+SIBLINGS = [p for p in ALL if p.stem.partition("_")[0] in FAMILIES and "_" in p.stem]
+
+
+def real(path: Path, *changes: str) -> Recipe:
+    root = SPEECH / FAMILIES[path.stem.partition("_")[0]]
+    if not root.is_dir():
+        pytest.skip(f"real speech is not here: there is no {root}")
+    return load(path, [f"corpus.root={root}", *changes])
+
+
+def steps(recipe: Recipe, tmp_path: Path) -> list[Step]:
+    """Its plan as of a run whose files are all known, so that no audio is read."""
+    hashes = FileHashes(tmp_path / "files.json", "trust")
+    hashes.of = lambda path: path.name  # type: ignore[method-assign]
+    return plan(recipe, hashes)
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_a_recipe_says_what_it_is_and_its_command(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.startswith("# What it is  ")
+    assert "\n# It needs  " in text and "\n# Command  " in text
+    assert f"recipes/{path.name}" in text
+    assert load(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", SIBLINGS, ids=lambda p: p.stem)
+def test_systems_of_a_family_differ_in_what_they_hear_alone(path: Path) -> None:
+    base, other = load(RECIPES / f"{path.stem.partition('_')[0]}.yaml"), load(path)
+    for section in ("corpus", "budgets", "text", "lm", "finetune", "decode", "score", "seed"):
+        assert getattr(other, section) == getattr(base, section), section
+    assert other.frontend_name != base.frontend_name
+
+
+@pytest.mark.parametrize("path", SIBLINGS, ids=lambda p: p.stem)
+def test_systems_of_a_family_share_their_text_and_speech(path: Path, tmp_path: Path) -> None:
+    base = RECIPES / f"{path.stem.partition('_')[0]}.yaml"
+    shared = {s.artifact_name for s in steps(real(base), tmp_path) if s.number in (0, 4)}
+    assert {s.artifact_name for s in steps(real(path), tmp_path) if s.number in (0, 4)} == shared
+
+
+def test_the_digits_have_a_fold_for_each_speaker_which_share_pretraining(tmp_path: Path) -> None:
+    speakers = ["george", "jackson", "lucas", "nicolas", "yweweler"]
+    for path in ALL:
+        if not path.stem.startswith("digits"):
+            continue
+        made = steps(real(path, "folds=all"), tmp_path)
+        assert sorted({s.fold for s in made if s.fold}) == speakers
+        pretrained = [s for s in made if s.number in (1, 3)]
+        assert {s.fold for s in pretrained} <= {None}, path.name
+        assert len(pretrained) <= 2
+        models = [s for s in made if s.number == 5]
+        assert len(models) == len(speakers) * len(load(path).budgets)
+
+
+def test_a_fold_of_the_real_digits_is_the_recipe_with_that_speaker(tmp_path: Path) -> None:
+    path = RECIPES / "digits.yaml"
+    lone = {s.artifact_name for s in steps(real(path, "folds=null"), tmp_path)}  # lucas
+    fold = {s.artifact_name for s in steps(real(path, "folds=[lucas]"), tmp_path)}
+    assert lone == fold
+
+
+def test_read_english_is_cut_by_its_lists(tmp_path: Path) -> None:
+    made = steps(real(RECIPES / "speechocean.yaml"), tmp_path)
+    quantizer = next(s for s in made if s.number == 1)
+    assert list(quantizer.inputs) == ["train", "unlabelled/0"]
+    sizes = {s.label: len(s.audio_files) for s in made if s.audio_files}
+    assert sizes == {"train": 1340, "dev": 300, "test/test": 300, "unlabelled/0": 251}
