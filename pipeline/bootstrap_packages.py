@@ -60,6 +60,8 @@ COMPILING = (
     SystemPackage("zlib1g-dev", header="zlib.h", library="z", optional=True),
     SystemPackage("libbz2-dev", header="bzlib.h", library="bz2", optional=True),
     SystemPackage("liblzma-dev", header="lzma.h", library="lzma", optional=True),
+    # Not to compile with, but asked for at the same time: tests compare our scores with sclite's.
+    SystemPackage("sctk", program="sctk", optional=True),
 )
 
 
@@ -132,7 +134,11 @@ def provide(packages: Sequence[SystemPackage], run: Callable[..., None]) -> None
     apt += ["-o", "DPkg::Lock::Timeout=300"]
     with contextlib.suppress(RunError):  # one broken source of several may not matter
         run([*apt, "update"], remedy=f"type this:\n    {line}")
-    run(
-        [*apt, "install", "-y", "--no-install-recommends", *names],
-        remedy=f"type this and see what it says:\n    {line}",
-    )
+    install = [*apt, "install", "-y", "--no-install-recommends"]
+    required = [package.name for package in packages if not package.optional]
+    if required:
+        run([*install, *required], remedy=f"type this and see what it says:\n    {line}")
+    for name in names:
+        if name not in required:  # one at a time: not every system has every one
+            with contextlib.suppress(RunError):
+                run([*install, name], remedy="go on without it")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +199,28 @@ class Fakes:
 @pytest.fixture
 def fakes(tmp_path: Path) -> Fakes:
     return Fakes(tmp_path / "exp")
+
+
+@pytest.fixture
+def sclite() -> Callable[[Path, Path], dict[str, tuple[int, int, int, int]]]:
+    """What sclite counts in TRN files of references and of hypotheses, utterance by utterance:
+    substitutions, deletions, insertions, words. Skips where there is no sclite.
+    """
+    program = shutil.which("sclite") or shutil.which("/usr/lib/sctk/bin/sclite")
+    if program is None:
+        pytest.skip("sclite is not there (Debian: apt-get install sctk)")
+    command = [program, "-i", "spu_id", "-s", "-e", "utf-8", "-o", "pralign", "stdout"]
+
+    def run(references: Path, hypotheses: Path) -> dict[str, tuple[int, int, int, int]]:
+        files = ["-r", str(references), "trn", "-h", str(hypotheses), "trn"]
+        done = subprocess.run([*command, *files], capture_output=True, text=True, check=True)
+        found = r"^id: \((.*)\)$|^Scores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)$"
+        told = {}
+        for (name, *_), (_, *counts) in pairwise(re.findall(found, done.stdout, re.MULTILINE)):
+            if name:
+                correct, substituted, deleted, inserted = map(int, counts)
+                words = correct + substituted + deleted
+                told[name] = substituted, deleted, inserted, words
+        return told
+
+    return run

@@ -20,6 +20,7 @@ from pipeline.recipe import Recipe
 from pipeline.recipe_file import load
 from pipeline.stage import Step
 from pipeline.store import Store
+from stages.acoustic import counts_file
 from stages.plan import plan
 from stages.prepare.sources import FileHashes
 
@@ -69,6 +70,34 @@ def test_every_stage_runs_and_then_nothing_more(
     added = run(path, exp, "--set", "corpus.test={test: test.tsv, more: more.tsv}")
     assert "6 of 28 steps to run" in added.output
     assert digests(steps, exp) == made
+
+
+def test_scores_are_those_of_sclite(
+    write_recipe: Callable[..., Path],
+    values: Values,
+    tmp_path: Path,
+    sclite: Callable[[Path, Path], dict[str, tuple[int, int, int, int]]],
+) -> None:
+    """Of the TRN files that a run leaves, utterance by utterance and summed."""
+    path, exp = write_recipe({**values, "frontend": "log_mel"}), tmp_path / "exp"
+    run(path, exp)
+    store, compared = Store(exp / "store"), 0
+    rows = json.loads((exp / "tiny" / "results.json").read_text())
+    counts = counts_file.read(exp / "tiny" / "counts.jsonl")
+    for step in plan_of(path, exp):
+        for trn in store.path(step).glob("*.trn") if step.stage == "score" else ():
+            for row in (r for r in rows if r["budget"] == step.budget):
+                hypotheses = store.path(step.inputs["hypotheses"]) / f"{row['decoder']}.trn"
+                told = sclite(trn, hypotheses)
+                names = ("substitutions", "deletions", "insertions", "reference_words")
+                assert tuple(map(sum, zip(*told.values(), strict=True))) == tuple(
+                    row[name] for name in names
+                )
+                ours = counts[counts_file.Key.of(row)]
+                errors = dict(zip(ours.on.utterances, ours.errors("wer"), strict=True))
+                assert {name: sum(c[:3]) for name, c in told.items()} == errors
+                compared += 1
+    assert compared == 4
 
 
 def start(path: Path, exp: Path) -> subprocess.Popen[bytes]:

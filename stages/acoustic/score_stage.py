@@ -21,6 +21,7 @@ SCORES = "scores.json"
 ALIGNMENTS = "alignments.jsonl"
 COUNTS = "counts.json"
 CONFUSIONS = "confusions.json"
+REFERENCES = "references.trn"
 
 
 def run(ctx: StepContext, settings: ScoreSettings) -> None:
@@ -30,6 +31,7 @@ def run(ctx: StepContext, settings: ScoreSettings) -> None:
     - scores.json: sizes, weights and one entry per decoder;
     - counts.json: errors per utterance, as `counts_file` reads them;
     - confusions.json: per decoder all substitutions, deletions and insertions, by frequency;
+    - references.trn, for sclite beside the decode step's `<decoder>.trn`;
     - alignments.jsonl: per decoder and utterance its counts and what was heard beside what was
       said, and `<decoder>.txt`, the same for people.
 
@@ -46,6 +48,7 @@ def run(ctx: StepContext, settings: ScoreSettings) -> None:
     told: dict[str, Any] = {key: tuned[key] for key in beside}
     told |= {"test": {}, "confidence": settings.confidence, "scores": []}
     lines: list[str] = []
+    rows: list[dict[str, Any]] = []
     counts: dict[str, Any] = {}
     confused: dict[str, Any] = {}
     for name, weights in tuned["decoders"].items():
@@ -69,6 +72,8 @@ def run(ctx: StepContext, settings: ScoreSettings) -> None:
             f"{score['cer']:.1%} CER"
         )
     (ctx.folder / ALIGNMENTS).write_text("".join(f"{x}\n" for x in lines), "utf-8")
+    trn = "".join(f"{row['ref']} ({row['utt_id']})\n" for row in rows)
+    (ctx.folder / REFERENCES).write_text(trn, "utf-8")
     for file, content in ((COUNTS, counts), (CONFUSIONS, confused)):
         (ctx.folder / file).write_text(json.dumps(content, ensure_ascii=False) + "\n", "utf-8")
     text = json.dumps(told, ensure_ascii=False, indent=1)

@@ -77,6 +77,19 @@ def test_a_failed_update_is_no_reason_to_stop(may: Callable[..., None]) -> None:
     assert len(run.commands) == 2
 
 
+def test_an_optional_package_that_apt_does_not_know_stops_nobody(
+    may: Callable[..., None],
+) -> None:
+    may([])
+    run = Recorder(fails_on="zlib1g-dev")
+    provide([CMAKE, ZLIB, SystemPackage("sctk", optional=True)], run)
+    assert [c.rpartition("recommends ")[2] for c in run.commands[1:]] == [
+        "cmake",
+        "zlib1g-dev",
+        "sctk",
+    ]
+
+
 def test_a_failed_install_names_the_line_to_type(may: Callable[..., None]) -> None:
     may([])
     with pytest.raises(RunError, match="sudo apt-get install -y cmake"):
