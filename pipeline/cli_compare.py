@@ -34,7 +34,8 @@ def compare(
     """Show WER by budget and system of the RECIPES, which have run before.
 
     A recipe is named by its file or by its folder in EXP; a results.json, or the folder of one, is
-    taken as it is. Several seeds and folds of a system make one figure.
+    taken as it is. Several seeds and folds of a system make one figure; A+B are two runs of one
+    system, such as from two seeds of pretraining.
     """
     from pipeline import comparison
     from pipeline.errors import UserError

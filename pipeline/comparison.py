@@ -17,9 +17,46 @@ NUMBERS = ("budget_seconds", "wer", "wer_low", "wer_high")
 
 
 def read(named: str, exp: Path) -> Results:
-    """A results.json, its folder, or that of a recipe: its file, or what is called so in `exp`.
+    """Results by a name; names with a plus between them are runs of one system.
 
-    The errors of single utterances are read along where they lie beside.
+    A name is a results.json, its folder, a recipe's file, or a folder in `exp`.
+
+    Raises:
+        UserError: as of `_read_one`; or the runs are not of one system.
+    """
+    parts = named.split("+")
+    if len(parts) == 1 or Path(named).exists() or (exp / named).is_dir():
+        return _read_one(named, exp)
+    return _join({part: _read_one(part, exp) for part in parts})
+
+
+def _join(runs: Mapping[str, Results]) -> Results:
+    """The runs as seeds of the first one's recipe: `digits:1`, `digits_seed2:1`."""
+    from stages.acoustic.counts_file import Key
+    from stages.acoustic.results import Results
+
+    rows, counts = [], {}
+    for name, results in runs.items():
+        for row in results.rows:
+            joined = {**row, "seed": f"{name}:{row['seed']}"}
+            rows.append(joined)
+            if results.counts and Key.of(row) in results.counts:
+                counts[Key.of(joined)] = results.counts[Key.of(row)]
+    frontends = sorted({row["frontend"] for row in rows})
+    if len(frontends) > 1:
+        raise UserError(
+            f"{'+'.join(runs)} are not runs of one system.",
+            constraint="one front-end",
+            found=", ".join(frontends),
+            remedy="name them apart, with a space between",
+        )
+    for row in rows:
+        row["recipe"] = rows[0]["recipe"]
+    return Results(rows, counts)
+
+
+def _read_one(named: str, exp: Path) -> Results:
+    """One run; the errors of single utterances are read along where they lie beside.
 
     Raises:
         UserError: there are none, or the file is not one of results.

@@ -34,7 +34,7 @@ class Key(NamedTuple):
     test_set: str
     fold: str | None
     budget: str
-    seed: int
+    seed: int | str
     decoder: str
 
     @classmethod

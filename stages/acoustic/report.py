@@ -80,10 +80,10 @@ def _several(rows: Sequence[Row], scored: Sequence[System]) -> Iterator[str]:
     if not names:
         return
     yield "### Each " + " and ".join(names)
-    header = [*names, "budget", "decoder", "WER %", "CER %"]
+    header = ["budget", "decoder", *names, "WER %", "CER %"]
     body = []
-    for row in rows:
-        line = [*(str(row[k]) for k in names), row["budget"], row["decoder"]]
+    for row in (row for system in scored for row in system.rows):
+        line = [row["budget"], row["decoder"], *(str(row[k]) for k in names)]
         body.append([*line, interval(row, "wer"), interval(row, "cer")])
     yield _markdown(header, body)
     yield deviations([summarise(s) for s in scored], "md")
@@ -141,7 +141,7 @@ def _confusions(results: Results, scored: Sequence[System]) -> Iterator[str]:
         }
         if any(found.values()):
             yield f"### Most frequent confusions, {budget} {system.first['decoder']}"
-            told = [f"- {kind}: {'; '.join(words)}." for kind, words in found.items() if words]
+            told = [f"- {kind}: {', '.join(words)}." for kind, words in found.items() if words]
             yield "\n".join([*told, f"- More, and of each budget, in {CONFUSIONS}."])
 
 
@@ -152,4 +152,4 @@ def _most(lists: Sequence[Sequence[Sequence[Any]]]) -> list[str]:
         for *words, times in each:
             sums[tuple(words)] += times
     ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-    return [f"{' for '.join(reversed(w))} {n}" for w, n in ordered[:MOST_CONFUSIONS]]
+    return [f"{' → '.join(words)} ({n})" for words, n in ordered[:MOST_CONFUSIONS]]

@@ -51,8 +51,8 @@ class System:
         return list(dict.fromkeys(row["fold"] for row in self.rows))
 
     @property
-    def seeds(self) -> list[int]:
-        """The seeds, each once."""
+    def seeds(self) -> list[int | str]:
+        """The seeds, each once; texts where `pipeline.comparison` has joined runs."""
         return list(dict.fromkeys(row["seed"] for row in self.rows))
 
     def rate(self, metric: Metric) -> float:
@@ -119,8 +119,8 @@ def summarise(system: System) -> Row:
     told |= {key: row[key] for key in ("recipe", "frontend", "decoder")}
     told |= {"seed": row["seed"] if len(system.seeds) == 1 else None, "seeds": system.seeds}
     told |= {"fold": row["fold"] if len(system.folds) == 1 else None, "folds": system.folds}
-    for metric in ("cer", "wer"):
-        told |= _figures(system, metric)
+    words, characters = _figures(system, "wer"), _figures(system, "cer")
+    told |= words | characters | {"resampled": words["resampled"]}
     one_seed = {r["fold"]: r["reference_words"] for r in rows}
     told["reference_words"] = sum(one_seed.values())
     told |= {key: row[key] for key in ("lm_text", "lm_perplexity", "dev_seconds")}

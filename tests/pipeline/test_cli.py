@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -440,6 +441,47 @@ def test_compare_shows_results_by_recipe_name_and_by_file(
         output = call(*args, "--format", form).output
         assert "v1.2" in output
         assert "two" in output
+
+
+def test_compare_pairs_systems_and_joins_runs(tmp_path: Path) -> None:
+    """Two runs of `digits`, one of them from another seed of pretraining, against `mel`."""
+    lines = ['{"test_set":"test","fold":null,"utterances":["u1","u2"],"names":["ann"],']
+    lines[0] += '"speakers":[0,0],"reference_words":[5,5],"reference_chars":[9,9]}'
+    key = '"test_set":"test","fold":null,"budget":"1min","seed":1,"decoder":"greedy"'
+    for recipe, errors in (("digits", [1, 2]), ("digits2", [3, 2]), ("mel", [3, 4])):
+        folder = tmp_path / "exp" / recipe
+        folder.mkdir(parents=True)
+        row = result_row(recipe, sum(errors) / 10) | {"reference_words": 10, "confidence": 0.95}
+        row["reference_chars"] = 18
+        (folder / "results.json").write_text(json.dumps([row]))
+        zeros = f'"deletions":[0,0],"insertions":[0,0],"char_errors":{errors}'
+        line = f'{{{key},"substitutions":{errors},{zeros}}}'
+        (folder / "counts.jsonl").write_text("\n".join([*lines, line]) + "\n")
+    args = ["compare", "digits+digits2", tmp_path / "exp" / "mel", "--exp", tmp_path / "exp"]
+    rows = json.loads(call(*args, "--format", "json").output)
+    told = [(r["recipe"], r["wer"], len(r["seeds"])) for r in rows]
+    assert told == [("digits", 0.4, 2), ("mel", 0.7, 1)]
+    pairs = json.loads(call(*args, "--pairs", "--format", "json").output)
+    assert [(p["recipe"], p["against"]) for p in pairs] == [("mel", "digits")]
+    assert pairs[0]["difference"] == pytest.approx(0.3)
+    (pair,) = csv.DictReader(
+        call(*args, "--pairs", "--against", "mel", "--format", "csv").output.splitlines()
+    )
+    assert (pair["recipe"], float(pair["difference"])) == ("digits", pytest.approx(-0.3))
+    shown = call(*args, "--pairs").output
+    assert "40.0 [" in shown
+    assert "Systems against digits" in shown
+    assert isinstance(call(*args, "--against", "mel").exception, UserError)
+
+
+def test_compare_does_not_join_runs_of_different_systems(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        rows = [result_row(name, 0.5) | {"frontend": name}]
+        (tmp_path / name / "results.json").write_text(json.dumps(rows))
+    result = call("compare", "a+b", "--exp", tmp_path)
+    assert isinstance(result.exception, UserError)
+    assert "a+b are not runs of one system" in result.exception.what
 
 
 def test_compare_tells_results_of_one_recipe_apart_by_where_they_are(tmp_path: Path) -> None:

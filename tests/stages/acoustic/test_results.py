@@ -186,7 +186,8 @@ def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None
     assert ["ann", "2", "5", "100.0", "20.0", "40.0", "20.0"] in cells
     assert ["bob", "2", "3", "100.0", "0.0", "33.3", "0.0"] in cells
     assert (
-        "confusions, all greedy\n\n- substitutions: tun for turn 1.\n- deletions: right 1." in page
+        "confusions, all greedy\n\n- substitutions: turn → tun (1).\n- deletions: right (1)."
+        in page
     )
     assert (out / "wer_over_hours.png").read_bytes()[:4] == b"\x89PNG"
     assert json.loads((out / "results.json").read_text()) == results.merge(runs)
@@ -262,7 +263,7 @@ def test_seeds_and_folds_are_told_each_and_together(tmp_path: Path) -> None:
     cells = [[c.strip() for c in line.strip("|").split("|")] for line in page.splitlines()]
     assert next(c[2] for c in cells if c[0] == "1min" and c[1] == "58 s").startswith("31.2 [")
     each = [c[:4] for c in cells if len(c) == 6]
-    assert ["theo", "2", "1min", "greedy"] in each and ["lucas", "1", "1min", "greedy"] in each
+    assert ["1min", "greedy", "theo", "2"] in each and ["1min", "greedy", "lucas", "1"] in each
     # Folds 25.0 and 37.5; seeds 37.5 and 25.0.
     assert ["31.2", "2", "8.8", "2", "31.2", "8.8"] in [c[3:] for c in cells]
     assert "2 folds: errors and words of all are summed." in page
