@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from pipeline.bert_settings import BertSettings as BertSettings
 from pipeline.budget import budget_seconds as budget_seconds
 from pipeline.errors import UserError
 from pipeline.finetune_settings import FinetuneSettings as FinetuneSettings
@@ -100,37 +101,6 @@ class DiscretizeSettings(Section):
     readers: int = Field(
         2, ge=1, description="threads that read audio ahead", json_schema_extra=NO_RESULT
     )
-
-
-class BertSettings(Section):
-    """The BERT on units: size, masking, optimisation."""
-
-    from_: Path | None = Field(None, alias="from", description="a pretrained BERT to use")
-    layers: int = Field(4, ge=1)
-    dim: int = Field(192, ge=8)
-    ffn_dim: int = Field(768, ge=8)
-    heads: int = Field(4, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    positions: int = Field(2048, ge=16, description="longest utterance, frames")
-    embedding_init: Literal["codebook", "random"] = Field(
-        "codebook", description="codebook: units that sound alike start alike (not in the paper)"
-    )
-    mask_start_probability: float = Field(0.05, gt=0, lt=1)
-    mask_span: int = Field(10, ge=1, description="frames")
-    updates: int = Field(600, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup_updates: int = Field(60, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
-    batch_frames: int = Field(6_000, ge=100, description="frames per batch, padding included")
-    precision: Precision = Field("auto", description=PRECISION)
-    checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
-
-    @field_validator("heads")
-    @classmethod
-    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
-        if info.data.get("dim", 0) % heads:
-            raise ValueError(f"dim {info.data['dim']} is not a multiple of heads {heads}")
-        return heads
 
 
 class LmSettings(Section):

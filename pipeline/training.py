@@ -12,6 +12,7 @@ import torch
 
 from pipeline import checkpoints, cores, interrupt
 from pipeline.batches import Batches as Batches
+from pipeline.batches import PackedBatches as PackedBatches
 from pipeline.batches import generator as generator
 from pipeline.batches import pad as pad
 from pipeline.errors import RunError
@@ -89,13 +90,7 @@ class Training:
             KeyboardInterrupt: after a signal, when the checkpoint is written.
             RunError: loss or gradient is NaN or infinite; names the update and its utterances.
         """
-        optimizer = torch.optim.AdamW(
-            _decayed_or_not(self.model, self.weight_decay),
-            lr=self.learning_rate,
-            betas=(0.9, 0.98),
-            eps=1e-6,
-            foreach=True,
-        )
+        optimizer = self.new_optimizer()
         best = BestWeights(ctx.scratch, self.evaluation) if self.evaluation else None
         first, history, sums = self._resume(ctx, optimizer, best)
         writer = _TensorBoard(ctx.tensorboard, first)
@@ -104,7 +99,7 @@ class Training:
             # After a signal the checkpoint is written at once, and what it lacks is done here.
             self._evaluate(ctx, first, history, writer, best)
             for update in range(first, self.updates):
-                metrics = self._update(update, optimizer)
+                metrics = self.update(update, optimizer)
                 for name, value in metrics.items():
                     sums[name] = sums.get(name, 0.0) + value
                 done = update + 1
@@ -151,7 +146,18 @@ class Training:
         if self.evaluation.best(history) is row:
             best.keep(self.model, done)
 
-    def _update(self, update: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    def new_optimizer(self) -> torch.optim.AdamW:
+        """Adam as in the papers, with decoupled weight decay."""
+        return torch.optim.AdamW(
+            _decayed_or_not(self.model, self.weight_decay),
+            lr=self.learning_rate,
+            betas=(0.9, 0.98),
+            eps=1e-6,
+            foreach=True,
+        )
+
+    def update(self, update: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        """Make update number `update`, from 0; returns the loss and what is logged beside it."""
         self.model.train()
         self.each(update)
         epoch, ids = self.batches.at(update)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import RunError, UserError
+from pipeline.errors import UserError
 from pipeline.manifest import original_id
 from pipeline.recipe import BertSettings
 from pipeline.stage import StepContext
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from stages.units.vocabulary import Vocabulary
 
-VERSION = 1
+VERSION = 2
 CODEBOOK_SCALE = 0.1  # five times the positions' (0.02): what is heard counts more than when
 VALIDATION_SHARE = 0.04
 VALIDATION_AT_MOST = 64
@@ -33,16 +32,15 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     """
     import torch
 
-    from pipeline.training import Batches, Training, linear_schedule
-    from stages.units.corpus import UnitCorpus
+    from pipeline.evaluation import Evaluation
+    from pipeline.training import PackedBatches, Training, linear_schedule
+    from stages.units.attention import packed
+    from stages.units.guesses import Validation
+    from stages.units.masked_units import MaskedUnits, losses
     from stages.units.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.load(ctx.inputs["vocabulary"])
-    tokens: dict[str, NDArray[np.int64]] = {}
-    for role in sorted(ctx.inputs):
-        if role.startswith("units/"):
-            corpus = UnitCorpus(ctx.inputs[role])
-            tokens |= {f"{role}/{n}": vocabulary.tokens(corpus[n]) for n in corpus}
+    tokens = _tokens(ctx, vocabulary)
     _refuse_longer(tokens, settings.positions)
     kept_back = _kept_back(list(tokens))
     torch.manual_seed(seed)
@@ -50,32 +48,66 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     torch.nn.Module.to(model, ctx.device)
     lengths = {n: len(t) for n, t in tokens.items() if n not in kept_back}
     masked = MaskedUnits(tokens, settings, len(vocabulary), seed, ctx.device)
+    validation = Validation(
+        masked,
+        sorted(kept_back) or sorted(lengths)[:VALIDATION_AT_MOST],
+        sorted(lengths),
+        settings.batch_frames,
+        len(vocabulary),
+        settings.precision,
+        ctx.device,
+    )
     ctx.say(
         f"BERT of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
         f"{sum(lengths.values()):,} units to learn from, {len(kept_back)} utterances kept back"
     )
-    history = Training(
-        model=model,
-        loss=lambda update, epoch, ids: masked.loss(model, ids, epoch),
-        batches=Batches(lengths, settings.batch_frames, seed),
-        updates=settings.updates,
-        learning_rate=settings.learning_rate,
-        scale=linear_schedule(settings.updates, settings.warmup_updates),
-        seed=seed,
-        checkpoint_every=settings.checkpoint_every,
-        weight_decay=settings.weight_decay,
-        precision=settings.precision,
-        what="BERT",
-    ).run(ctx)
-    facts = validate(model, masked, sorted(kept_back), lengths)
+
+    def loss(update: int, epoch: int, names: list[str]) -> tuple[Tensor, dict[str, float]]:
+        losses_M, right_M = losses(model, masked.batch(names, epoch))
+        return losses_M.mean(), {"accuracy": right_M.float().mean().item()}
+
+    evaluation = Evaluation(
+        lambda done: validation.figures(model), settings.validate_every, "dev_loss"
+    )
+    with packed(model):
+        history = Training(
+            model=model,
+            loss=loss,
+            batches=PackedBatches(lengths, settings.batch_frames, seed),
+            updates=settings.updates,
+            learning_rate=settings.learning_rate,
+            scale=linear_schedule(settings.updates, settings.warmup_updates),
+            seed=seed,
+            checkpoint_every=settings.checkpoint_every,
+            weight_decay=settings.weight_decay,
+            precision=settings.precision,
+            what="BERT",
+            evaluation=evaluation,
+        ).run(ctx)
     model.save_pretrained(ctx.folder)
     vocabulary.save(ctx.folder)
+    best = evaluation.best(history)
+    assert best is not None  # the end is evaluated
+    facts = {"validation_utterances": len(kept_back), "best_update": best["update"]}
+    facts |= {name.removeprefix("dev_"): v for name, v in best.items() if name.startswith("dev_")}
     text = json.dumps(facts | {"history": history}, indent=1)
     (ctx.folder / "pretraining.json").write_text(text, "utf-8")
     ctx.say(
         f"masked units guessed: {facts['accuracy']:.1%}; the most frequent unit "
         f"{facts['accuracy_most_frequent']:.1%}, the nearest seen {facts['accuracy_nearest']:.1%}"
     )
+
+
+def _tokens(ctx: StepContext, vocabulary: Vocabulary) -> dict[str, NDArray[np.int64]]:
+    """Of all pretraining splits, by role and utterance."""
+    from stages.units.corpus import UnitCorpus
+
+    tokens: dict[str, NDArray[np.int64]] = {}
+    for role in sorted(ctx.inputs):
+        if role.startswith("units/"):
+            corpus = UnitCorpus(ctx.inputs[role])
+            tokens |= {f"{role}/{n}": vocabulary.tokens(corpus[n]) for n in corpus}
+    return tokens
 
 
 def _refuse_longer(tokens: dict[str, NDArray[np.int64]], positions: int) -> None:
@@ -136,111 +168,3 @@ def build(settings: BertSettings, vocabulary: Vocabulary, seed: int) -> BertForM
         with torch.no_grad():
             weight[-len(projected) :] = torch.from_numpy(projected.astype(np.float32))
     return model
-
-
-class MaskedUnits:
-    """Masked batches of units, and the model's loss on what is hidden."""
-
-    def __init__(
-        self,
-        tokens: dict[str, NDArray[np.int64]],
-        settings: BertSettings,
-        vocabulary_size: int,
-        seed: int,
-        device: str,
-    ) -> None:
-        self.tokens, self._settings = tokens, settings
-        self._size, self._seed, self._device = vocabulary_size, seed, device
-
-    def batch(self, ids: list[str], epoch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What is seen, what it was, what is hidden (B, F) and the lengths (B,)."""
-        from pipeline.training import generator, pad
-        from stages.units.masking import corrupt, span_mask
-
-        seen, hidden = [], []
-        for name in ids:
-            rng = generator(self._seed, "mask", epoch, name)
-            tokens_F = self.tokens[name]
-            mask_F = span_mask(
-                len(tokens_F), self._settings.mask_start_probability, self._settings.mask_span, rng
-            )
-            if not mask_F.any():  # a short utterance that no span fell on
-                mask_F[int(rng.integers(len(mask_F)))] = True
-            hidden.append(mask_F)
-            seen.append(corrupt(tokens_F, mask_F, self._size, rng))
-        seen_BF, lengths_B = pad(seen)
-        truth_BF, _ = pad([self.tokens[name] for name in ids])
-        hidden_BF, _ = pad(hidden)
-        device = self._device
-        return seen_BF.to(device), truth_BF.to(device), hidden_BF.to(device), lengths_B.to(device)
-
-    def loss(
-        self, model: BertForMaskedLM, ids: list[str], epoch: int
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Mean cross-entropy in nats over the hidden frames, and the share guessed right.
-
-        The output layer is computed for hidden frames only.
-        """
-        import torch
-
-        seen_BF, truth_BF, hidden_BF, lengths_B = self.batch(ids, epoch)
-        frames = torch.arange(seen_BF.shape[1], device=seen_BF.device)
-        attended_BF = (frames[None] < lengths_B[:, None]).long()
-        states_BFD = model.bert(seen_BF, attention_mask=attended_BF).last_hidden_state
-        logits_NT = model.cls(states_BFD[hidden_BF]).float()
-        truth_N = truth_BF[hidden_BF]
-        loss = torch.nn.functional.cross_entropy(logits_NT, truth_N)
-        right = (logits_NT.detach().argmax(-1) == truth_N).float().mean().item()
-        return loss, {"accuracy": right}
-
-
-def validate(
-    model: BertForMaskedLM, masked: MaskedUnits, kept_back: list[str], lengths: dict[str, int]
-) -> dict[str, Any]:
-    """Accuracy and loss on hidden units of speech kept back, beside two trivial guesses."""
-    import numpy as np
-    import torch
-
-    names = kept_back or sorted(lengths)[:VALIDATION_AT_MOST]
-    counts: Counter[int] = Counter()
-    for name in lengths:
-        counts.update(masked.tokens[name].tolist())
-    most_frequent = counts.most_common(1)[0][0]
-    model.eval()
-    sums = np.zeros(4)  # frames, loss, right, nearest right
-    frequent = 0
-    for name in names:
-        with torch.inference_mode():
-            loss, metrics = masked.loss(model, [name], 0)
-            _, truth_BF, hidden_BF, _ = masked.batch([name], 0)
-        truth_F, hidden_F = truth_BF[0].cpu().numpy(), hidden_BF[0].cpu().numpy()
-        count = int(hidden_F.sum())
-        if not np.isfinite(loss.item()):
-            raise RunError("The BERT's loss on speech kept back is not finite.")
-        nearest_F = truth_F[_nearest_seen(hidden_F)]
-        right = float((nearest_F == truth_F)[hidden_F].sum())
-        sums += np.array([count, loss.item() * count, metrics["accuracy"] * count, right])
-        frequent += int((truth_F[hidden_F] == most_frequent).sum())
-    frames = max(sums[0], 1)
-    return {
-        "validation_utterances": len(kept_back),
-        "loss": round(float(sums[1] / frames), 5),
-        "accuracy": round(float(sums[2] / frames), 5),
-        "accuracy_most_frequent": round(frequent / frames, 5),
-        "accuracy_nearest": round(float(sums[3] / frames), 5),
-    }
-
-
-def _nearest_seen(hidden_F: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each frame the nearest one that is not hidden (itself where none is)."""
-    import numpy as np
-
-    seen = np.flatnonzero(~hidden_F)
-    frames = np.arange(len(hidden_F))
-    if not len(seen):
-        return frames
-    right = np.clip(np.searchsorted(seen, frames), 0, len(seen) - 1)
-    left = np.clip(right - 1, 0, len(seen) - 1)
-    nearer_left = np.abs(frames - seen[left]) <= np.abs(seen[right] - frames)
-    nearest: NDArray[np.int64] = np.where(nearer_left, seen[left], seen[right])
-    return nearest

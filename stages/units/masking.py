@@ -9,14 +9,31 @@ from stages.units.vocabulary import MASK, SPECIAL
 
 
 def span_mask(
-    frames: int, start_probability: float, span: int, rng: np.random.Generator
+    frames: int,
+    start_probability: float,
+    span: int,
+    rng: np.random.Generator,
+    span_std: float = 0.0,
 ) -> NDArray[np.bool_]:
     """Frames (F,) hidden from the model: each starts a span with that probability.
 
-    Spans may overlap and are cut at the end (wav2vec 2.0 and Discrete BERT: 0.05 and 10).
+    Spans may overlap and are cut at the end (vq-wav2vec and Discrete BERT: 0.05 and 10).
+
+    Args:
+        span: frames of a span; the mean of their normal distribution if `span_std` is not 0.
+        span_std: its deviation. Lengths are rounded, and none below 0 (as in fairseq).
     """
-    starts = rng.random(frames) < start_probability
-    return np.convolve(starts, np.ones(span))[:frames] > 0.5
+    starts_F = rng.random(frames) < start_probability
+    starts = np.flatnonzero(starts_F)
+    lengths = np.full(len(starts), span)
+    if span_std:
+        drawn = rng.normal(span, span_std, len(starts))
+        lengths = np.maximum(np.rint(drawn).astype(np.int64), 0)
+    edges = np.zeros(frames + 1, np.int64)  # +1 where a span begins, -1 behind its end
+    edges[:-1] += starts_F
+    np.subtract.at(edges, np.minimum(starts + lengths, frames), 1)
+    mask_F: NDArray[np.bool_] = np.cumsum(edges[:-1]) > 0
+    return mask_F
 
 
 def corrupt(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from pipeline.errors import RunError
 from pipeline.stage import StepContext
 from pipeline.training import (
     Batches,
+    PackedBatches,
     Training,
     autocast,
     generator,
@@ -278,6 +280,32 @@ def test_an_utterance_longer_than_a_batch_stands_alone() -> None:
     made = Batches({"a": 10, "b": 500, "c": 12}, 100, seed=1).epoch(0)
     assert ["b"] in made
     assert sorted(i for batch in made for i in batch) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("frames", [400, 1000, 150])
+def test_packed_batches_hold_every_utterance_once_and_are_filled(frames: int) -> None:
+    rng = np.random.default_rng(0)
+    lengths = {f"u{n:03d}": int(rng.integers(5, 200)) for n in range(157)}
+    batches = PackedBatches(lengths, frames, seed=3)
+    for epoch in range(6):
+        made = batches.epoch(epoch)
+        assert sorted(i for batch in made for i in batch) == sorted(lengths)
+        sums = [sum(lengths[i] for i in batch) for batch in made]
+        assert all(total <= frames for batch, total in zip(made, sums, strict=True) if batch[1:])
+        # None but the last two could have taken in what follows them.
+        for one, following in itertools.pairwise(made[:-1]):
+            assert sum(lengths[i] for i in one) + lengths[following[0]] > frames
+        assert min(sums[-2:]) > frames / 2 - 200
+    assert batches.epoch(0) != batches.epoch(1)
+    asked_anyhow = PackedBatches(dict(reversed(lengths.items())), frames, seed=3)
+    assert asked_anyhow.epoch(1) == batches.epoch(1)
+
+
+def test_a_small_rest_is_shared_with_the_batch_before() -> None:
+    made = PackedBatches({f"u{n}": 10 for n in range(11)}, 100, seed=1).epoch(0)
+    assert [len(batch) for batch in made] == [6, 5]
+    made = PackedBatches({"a": 500, "b": 10}, 100, seed=1).epoch(0)
+    assert sorted(made) == [["a"], ["b"]]
 
 
 def test_batches_depend_on_seed_and_update_alone() -> None:

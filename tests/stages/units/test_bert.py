@@ -1,4 +1,4 @@
-"""Stage 3: the loss on hidden units, padding, masks, validation, and exact resume."""
+"""Stage 3: how the BERT starts, who is kept back, what is written, and exact resume."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from pipeline.errors import UserError
 from pipeline.recipe import BertSettings
 from pipeline.stage import StepContext
 from stages.units import bert
-from stages.units.bert import MaskedUnits
+from stages.units.attention import packed
 from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
+from stages.units.masked_units import MaskedUnits
 from stages.units.vocabulary import MASK, SPECIAL, Vocabulary, combinations
 
 CODES = 5
@@ -30,7 +31,8 @@ SMALL: dict[str, Any] = {
     "batch_frames": 120,
     "updates": 6,
     "warmup_updates": 2,
-    "checkpoint_every": 2,
+    "validate_every": 2,
+    "checkpoint_every": 3,
     "precision": "fp32",
 }
 SETTINGS = BertSettings(**SMALL)
@@ -58,73 +60,6 @@ def tokens(vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def model(vocabulary: Vocabulary) -> BertForMaskedLM:
-    torch.manual_seed(0)
-    made = bert.build(SETTINGS, vocabulary, 1).eval()
-    with torch.no_grad():  # a real model's positions and biases are not nothing
-        for parameter in made.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return made
-
-
-def masked(tokens: dict[str, Any], seed: int = 1) -> MaskedUnits:
-    return MaskedUnits(tokens, SETTINGS, CODES**2 + len(SPECIAL), seed, "cpu")
-
-
-def test_the_loss_is_that_of_transformers_on_hidden_frames_alone(
-    tokens: dict[str, Any], model: BertForMaskedLM
-) -> None:
-    units = masked(tokens)
-    seen_BF, truth_BF, hidden_BF, lengths_B = units.batch(NAMES, 0)
-    attended_BF = (torch.arange(seen_BF.shape[1])[None] < lengths_B[:, None]).long()
-    labels_BF = truth_BF.masked_fill(~hidden_BF, -100)
-    with torch.inference_mode():
-        theirs = model(seen_BF, attention_mask=attended_BF, labels=labels_BF)
-        ours, told = units.loss(model, NAMES, 0)
-    assert ours.item() == pytest.approx(theirs.loss.item(), rel=1e-5)
-    right = (theirs.logits.argmax(-1) == truth_BF)[hidden_BF].float().mean().item()
-    assert told["accuracy"] == pytest.approx(right)
-
-
-def test_padding_changes_no_loss(tokens: dict[str, Any], model: BertForMaskedLM) -> None:
-    units = masked(tokens)
-    with torch.inference_mode():
-        together, _ = units.loss(model, NAMES, 0)
-        alone = [units.loss(model, [name], 0)[0].item() for name in NAMES]
-    counts = [int(units.batch([name], 0)[2].sum()) for name in NAMES]
-    assert together.item() == pytest.approx(np.average(alone, weights=counts), rel=1e-5)
-
-
-def test_padding_is_neither_hidden_nor_seen(tokens: dict[str, Any]) -> None:
-    seen_BF, truth_BF, hidden_BF, lengths_B = masked(tokens).batch(NAMES, 0)
-    for row, name in enumerate(NAMES):
-        length = int(lengths_B[row])
-        assert length == len(tokens[name])
-        assert truth_BF[row, :length].tolist() == tokens[name].tolist()
-        assert not hidden_BF[row, length:].any()
-        assert hidden_BF[row].any()
-        shown = ~hidden_BF[row, :length]
-        assert torch.equal(seen_BF[row, :length][shown], truth_BF[row, :length][shown])
-
-
-def test_masks_depend_on_seed_epoch_and_utterance_alone(tokens: dict[str, Any]) -> None:
-    def hidden(names: list[str], epoch: int = 0, seed: int = 1) -> bytes:
-        seen_BF, _, hidden_BF, _ = masked(tokens, seed).batch(names, epoch)
-        at = names.index("u3")
-        length = len(tokens["u3"])
-        return bytes(hidden_BF[at, :length].tolist()) + bytes(seen_BF[at, :length].tolist())
-
-    assert hidden(["u3"]) == hidden(NAMES) == hidden(NAMES[::-1])
-    assert len({hidden(["u3"]), hidden(["u3"], epoch=1), hidden(["u3"], seed=2)}) == 3
-
-
-def test_a_short_utterance_has_a_hidden_frame_all_the_same() -> None:
-    units = masked({f"s{n}": np.array([5, 6]) for n in range(30)})
-    _, _, hidden_BF, _ = units.batch([f"s{n}" for n in range(30)], 0)
-    assert hidden_BF.any(dim=1).all()
-
-
 def test_units_that_sound_alike_start_alike(vocabulary: Vocabulary) -> None:
     """Distances of the embeddings follow those of the codebook (a random projection)."""
     wide = BertSettings(**(SMALL | {"dim": 256}))
@@ -139,31 +74,6 @@ def test_units_that_sound_alike_start_alike(vocabulary: Vocabulary) -> None:
     random = BertSettings(**(SMALL | {"dim": 256, "embedding_init": "random"}))
     weight = bert.build(random, vocabulary, 1).bert.embeddings.word_embeddings.weight
     assert weight.detach()[len(SPECIAL) :].std().item() == pytest.approx(0.02, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("hidden", "nearest"),
-    [
-        ([0, 1, 1, 1, 0], [0, 0, 0, 4, 4]),  # a tie goes to the left
-        ([1, 1, 0, 0, 1], [2, 2, 2, 3, 3]),
-        ([1, 1, 1], [0, 1, 2]),
-        ([0, 0], [0, 1]),
-    ],
-)
-def test_the_nearest_frame_that_is_seen(hidden: list[int], nearest: list[int]) -> None:
-    assert bert._nearest_seen(np.array(hidden, bool)).tolist() == nearest
-
-
-def test_validation_compares_with_two_trivial_guesses(model: BertForMaskedLM) -> None:
-    constant = {name: np.full(30, 7) for name in NAMES}
-    facts = bert.validate(model, masked(constant), NAMES[:2], {n: 30 for n in NAMES[2:]})
-    assert facts["validation_utterances"] == 2
-    assert facts["accuracy_most_frequent"] == 1
-    assert facts["accuracy_nearest"] == 1
-    changing = {name: 3 + np.arange(30) % 25 for name in NAMES}
-    facts = bert.validate(model, masked(changing), NAMES[:2], {n: 30 for n in NAMES[2:]})
-    assert facts["accuracy_nearest"] == 0
-    assert facts["accuracy_most_frequent"] < 0.2
 
 
 def write_units(folder: Path, tokens: dict[str, Any], vocabulary: Vocabulary) -> Path:
@@ -193,24 +103,52 @@ def test_a_killed_pretraining_writes_the_same_bytes(
 ) -> None:
     whole, killed = context("whole", inputs), context("killed", inputs)
     bert.pretrain(whole, settings=SETTINGS, seed=1)
-    loss, calls = MaskedUnits.loss, 0
+    batch, calls = MaskedUnits.batch, 0
 
     def until(*args: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls in (4, 8):  # in mid-epoch, twice
+        if calls in (5, 9, 14):  # in mid-epoch, and in an evaluation
             raise KeyboardInterrupt
-        return loss(*args)
+        return batch(*args)
 
-    monkeypatch.setattr(MaskedUnits, "loss", until)
-    for _ in range(2):
+    monkeypatch.setattr(MaskedUnits, "batch", until)
+    for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             bert.pretrain(killed, settings=SETTINGS, seed=1)
     bert.pretrain(killed, settings=SETTINGS, seed=1)
     for name in ("config.json", "model.safetensors", "pretraining.json"):
         assert (whole.folder / name).read_bytes() == (killed.folder / name).read_bytes()
     facts = json.loads((whole.folder / "pretraining.json").read_text())
-    assert 0 <= facts["accuracy"] <= 1
+    evaluated = [row for row in facts["history"] if "dev_loss" in row]
+    assert [row["update"] for row in evaluated] == [2, 4, 6]
+    assert facts["loss"] == min(row["dev_loss"] for row in evaluated)
+    assert facts["best_update"] in (2, 4, 6)
+
+
+def test_the_weights_of_the_least_loss_on_speech_kept_back_are_written(
+    context: Callable[..., StepContext], inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a rate that ruins the model, the end is not the best; the model written is."""
+    from stages.units.guesses import Validation
+
+    told: list[tuple[Validation, float]] = []
+    figures = Validation.figures
+
+    def kept(self: Validation, model: BertForMaskedLM) -> dict[str, float]:
+        found = figures(self, model)
+        told.append((self, found["dev_loss"]))
+        return found
+
+    monkeypatch.setattr(Validation, "figures", kept)
+    ctx = context("ruined", inputs)
+    wild = BertSettings(**(SMALL | {"learning_rate": 0.5, "warmup_updates": 5}))
+    bert.pretrain(ctx, settings=wild, seed=1)
+    losses = [loss for _, loss in told]
+    assert losses[-1] > min(losses)
+    model = BertForMaskedLM.from_pretrained(ctx.folder).eval()
+    with packed(model):
+        assert figures(told[0][0], model)["dev_loss"] == pytest.approx(min(losses), abs=1e-4)
 
 
 def test_transformers_loads_what_was_pretrained(

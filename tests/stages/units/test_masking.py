@@ -29,9 +29,31 @@ def test_spans_are_of_their_length_but_for_the_last() -> None:
     assert np.median(lengths) == 10
 
 
+def test_lengths_of_spans_can_be_drawn_from_a_normal_distribution() -> None:
+    """Rounded N(10, 10), none below 0: what fairseq draws; here spans hardly ever meet."""
+    mask_F = span_mask(3_000_000, 0.001, 10, generator(1), 10.0)
+    edges = np.flatnonzero(np.diff(np.r_[0, mask_F.astype(int), 0]))
+    lengths = edges[1::2] - edges[::2]
+    drawn = np.random.default_rng(0).normal(10, 10, 1_000_000)
+    expected = np.maximum(np.round(drawn), 0)
+    seen = expected[expected > 0]  # a span without a frame is not seen
+    assert lengths.mean() == pytest.approx(seen.mean(), rel=0.04)
+    assert np.median(lengths) == pytest.approx(np.median(seen), abs=1)
+    assert lengths.max() > 35
+    starts = len(lengths) / 3_000_000
+    assert starts == pytest.approx(0.001 * (expected > 0).mean(), rel=0.06)
+
+
+def test_spans_of_one_length_are_what_a_convolution_gives() -> None:
+    for frames in (1, 5, 10, 200):
+        starts = generator(3).random(frames) < 0.2
+        expected = np.convolve(starts, np.ones(10))[:frames] > 0.5
+        np.testing.assert_array_equal(span_mask(frames, 0.2, 10, generator(3)), expected)
+
+
 @pytest.mark.parametrize("frames", [1, 3, 9, 10, 11])
 def test_speech_shorter_than_a_span_is_masked_to_its_length(frames: int) -> None:
-    masks = [span_mask(frames, 0.5, 10, generator(n)) for n in range(20)]
+    masks = [span_mask(frames, 0.5, 10, generator(n), 5.0 * (n % 2)) for n in range(20)]
     assert all(mask.shape == (frames,) for mask in masks)
     assert any(mask.any() for mask in masks)
 

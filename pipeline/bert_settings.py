@@ -1,0 +1,67 @@
+"""The section `bert` of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from pipeline.section import NO_RESULT, PRECISION, Precision, Section
+
+# BERT small and base of the vq-wav2vec paper (arXiv 1910.05453).
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {"layers": 12, "dim": 512, "ffn_dim": 2048, "heads": 8, "dropout": 0.05},
+    "base": {"layers": 12, "dim": 768, "ffn_dim": 3072, "heads": 12, "dropout": 0.1},
+}
+
+
+class BertSettings(Section):
+    """The BERT on units: size, masking, optimisation."""
+
+    from_: Path | None = Field(None, alias="from", description="a pretrained BERT to use")
+    preset: Literal["small", "base"] | None = Field(
+        None,
+        description="a size of the papers: layers, dim, ffn_dim, heads and dropout, each unless "
+        "the recipe, or one that it is based on, sets it",
+        json_schema_extra=NO_RESULT,  # the sizes are signed
+    )
+    layers: int = Field(4, ge=1)
+    dim: int = Field(192, ge=8)
+    ffn_dim: int = Field(768, ge=8)
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    positions: int = Field(2048, ge=16, description="longest utterance, frames")
+    embedding_init: Literal["codebook", "random"] = Field(
+        "codebook", description="codebook: units that sound alike start alike (not in the paper)"
+    )
+    mask_start_probability: float = Field(0.05, gt=0, lt=1)
+    mask_span: int = Field(10, ge=1, description="frames; with mask_span_std their mean")
+    mask_span_std: float = Field(
+        0.0, ge=0, description="standard deviation of the spans' lengths, frames; 0: all are alike"
+    )
+    updates: int = Field(600, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_updates: int = Field(60, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    batch_frames: int = Field(6_000, ge=100, description="frames per batch; there is no padding")
+    precision: Precision = Field("auto", description=PRECISION)
+    validate_every: int = Field(
+        100, ge=1, description="updates; the weights with the least loss on speech kept back stay"
+    )
+    checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, values: Any) -> Any:
+        """Sizes of the preset under those that are given; a wrong preset is left to its field."""
+        if not isinstance(values, dict):
+            return values
+        return PRESETS.get(str(values.get("preset")), {}) | values
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
+        if info.data.get("dim", 0) % heads:
+            raise ValueError(f"dim {info.data['dim']} is not a multiple of heads {heads}")
+        return heads

@@ -1,0 +1,42 @@
+"""The section `bert`: sizes of the papers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.recipe import BertSettings
+
+SIZES = ("layers", "dim", "ffn_dim", "heads", "dropout")
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes"),
+    [
+        ({"preset": "small"}, (12, 512, 2048, 8, 0.05)),
+        ({"preset": "base"}, (12, 768, 3072, 12, 0.1)),
+        ({"preset": "base", "layers": 6, "dropout": 0.0}, (6, 768, 3072, 12, 0.0)),
+        ({"preset": None}, (4, 192, 768, 4, 0.1)),
+    ],
+)
+def test_a_preset_gives_the_sizes_that_are_not_given(
+    given: dict[str, Any], sizes: tuple[float, ...]
+) -> None:
+    settings = BertSettings(**given)
+    assert tuple(getattr(settings, name) for name in SIZES) == sizes
+    assert settings.positions >= 2048
+
+
+def test_a_preset_is_signed_as_the_sizes_that_it_stands_for() -> None:
+    base = {"layers": 12, "dim": 768, "ffn_dim": 3072, "heads": 12, "dropout": 0.1}
+    assert BertSettings(preset="base").signed() == BertSettings(**base).signed()
+
+
+@pytest.mark.parametrize(
+    "given", [{"preset": "large"}, {"preset": "base", "heads": 7}, {"preset": 3}]
+)
+def test_what_cannot_be_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"preset|multiple of heads"):
+        BertSettings(**given)
