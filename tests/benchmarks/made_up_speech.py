@@ -7,6 +7,7 @@ the word before.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def make_corpus(folder: Path, words: int = WORDS, sentences: int = SENTENCES) ->
     language = _Language(draw, words)
     text = [language.sentence() for _ in range(sentences)]
     spoken = [[language.sentence() for _ in range(SPOKEN)] for _ in range(2)]
-    lm = folder / f"lm-{words}-{sentences}"
+    lm = folder / f"lm-{hashlib.sha256(repr(text).encode()).hexdigest()[:16]}"
     if not (lm / lm_stage.LM_FACTS).exists():
         _make_lm(lm, text)
     targets = Targets.load(lm)
