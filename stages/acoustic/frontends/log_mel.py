@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.audio import Samples
-    from pipeline.manifest import Manifest
     from stages.acoustic.encoders import FeatureEncoder
+    from stages.acoustic.features import Features
 
 STAGES: frozenset[str] = frozenset()
 FFT_SAMPLES = 400  # 25 ms
 HOP_SAMPLES = 160  # 10 ms
 FLOOR = 1e-10
-CACHED_BYTES = 1 << 30  # 9.3 hours of 80 bins
 
 
 class Settings(Section):
@@ -35,35 +34,16 @@ class Settings(Section):
     highest_hz: int = Field(8000, ge=1000, le=8000, description="upper edge of the filter bank")
 
 
-def open_split(
-    settings: Settings, folders: Mapping[str, Path]
-) -> Callable[[str], NDArray[np.float32]]:
+def open_split(settings: Settings, folders: Mapping[str, Path]) -> Features:
     """Log-mel energies (F, mel_bins) of an utterance."""
     from pipeline.manifest import Manifest
+    from stages.acoustic.features import Features
 
-    return LogMel(Manifest.load(folders["manifest"]), settings)
-
-
-class LogMel:
-    """The features of a split by utterance id; the first that fit are kept in memory."""
-
-    def __init__(self, manifest: Manifest, settings: Settings) -> None:
-        self._manifest, self._settings = manifest, settings
-        self._kept: dict[str, NDArray[np.float32]] = {}
-        self._room_bytes = CACHED_BYTES
-
-    def __call__(self, utterance_id: str) -> NDArray[np.float32]:
-        if utterance_id in self._kept:
-            return self._kept[utterance_id]
-        feats_FD = log_mel(self._manifest.samples(self._manifest[utterance_id]), self._settings)
-        if feats_FD.nbytes <= self._room_bytes:
-            self._room_bytes -= feats_FD.nbytes
-            self._kept[utterance_id] = feats_FD
-        return feats_FD
-
-    def frames(self, utterance_id: str) -> int:
-        """How many frames an utterance has; its audio is not read."""
-        return 1 + self._manifest[utterance_id].samples // HOP_SAMPLES
+    return Features(
+        Manifest.load(folders["manifest"]),
+        lambda samples: log_mel(samples, settings),
+        lambda samples: 1 + samples // HOP_SAMPLES,
+    )
 
 
 def log_mel(samples: Samples, settings: Settings) -> NDArray[np.float32]:
@@ -73,6 +53,8 @@ def log_mel(samples: Samples, settings: Settings) -> NDArray[np.float32]:
     """
     import numpy as np
     from transformers.audio_utils import spectrogram, window_function
+
+    from stages.acoustic.features import normalised
 
     energies_DF = spectrogram(
         samples,
@@ -84,9 +66,7 @@ def log_mel(samples: Samples, settings: Settings) -> NDArray[np.float32]:
         mel_floor=FLOOR,
         log_mel="log",
     )
-    feats_FD = energies_DF.T.astype(np.float32)
-    centred = feats_FD - feats_FD.mean(axis=0)
-    return np.asarray(centred / (feats_FD.std(axis=0) + 1e-5), dtype=np.float32)
+    return normalised(energies_DF.T.astype(np.float32))
 
 
 def _filters(mel_bins: int, highest_hz: int) -> NDArray[np.float64]:

@@ -73,25 +73,13 @@ def split(tmp_path: Path) -> Path:
 
 
 def test_frames_are_counted_without_reading_audio(split: Path) -> None:
-    features = log_mel.LogMel(Manifest.load(split), log_mel.Settings())
+    features = log_mel.open_split(log_mel.Settings(), {"manifest": split})
     counted = {name: features.frames(name) for name in "abcd"}
     assert counted == {name: len(features(name)) for name in "abcd"}
     for path in split.glob("*.flac"):
         path.unlink()
-    features = log_mel.LogMel(Manifest.load(split), log_mel.Settings())
+    features = log_mel.open_split(log_mel.Settings(), {"manifest": split})
     assert count_frames(features, "abcd") == counted
-
-
-def test_features_in_memory_are_bounded_by_their_bytes(
-    split: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(log_mel, "CACHED_BYTES", 25 * 4 * 20)  # 25 frames of 20 floats
-    features = log_mel.LogMel(Manifest.load(split), log_mel.Settings(mel_bins=20))
-    first = [features(name) for name in "adbc"]
-    again = [features(name) for name in "adbc"]
-    assert [one is other for one, other in zip(first, again, strict=True)] == [1, 0, 1, 0]
-    for one, other in zip(first, again, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_the_encoder_is_of_the_berts_size_and_comes_back_from_its_config() -> None:
