@@ -75,7 +75,7 @@ class UnitEncoder(nn.Module):
         if self.frozen:
             with torch.no_grad():
                 states = self._states(tokens_BF, attended_BF)
-            return _hidden(self._mixed(states), time_mask_BF, channel_mask_BD)
+            return masked(self._mixed(states), time_mask_BF, channel_mask_BD)
         if time_mask_BF is not None:
             tokens_BF = tokens_BF.masked_fill(time_mask_BF, MASK)
         return self._mixed(self._states(tokens_BF, attended_BF, channel_mask_BD))
@@ -85,7 +85,7 @@ class UnitEncoder(nn.Module):
     ) -> tuple[Tensor, ...]:
         """What the layers give, the embeddings' first where all are wanted, or the last alone."""
         embedded_BFD = self.bert.embeddings.word_embeddings(tokens_BF)
-        embedded_BFD = _hidden(embedded_BFD, None, channel_mask_BD)
+        embedded_BFD = masked(embedded_BFD, None, channel_mask_BD)
         output = self.bert(
             inputs_embeds=embedded_BFD,
             attention_mask=attended_BF.long(),
@@ -138,7 +138,7 @@ class FeatureEncoder(nn.Module):
         channel_mask_BD: Tensor | None = None,
     ) -> Tensor:
         """Hidden vectors (B, ceil(F / stride), D). Masked frames and channels are 0, the mean."""
-        feats_BFD = _hidden(feats_BFD, time_mask_BF, channel_mask_BD)
+        feats_BFD = masked(feats_BFD, time_mask_BF, channel_mask_BD)
         feats_BFD = feats_BFD.masked_fill(~attended_BF[..., None], 0.0)
         projected_BFD = self.norm(self.project(feats_BFD.mT).mT)
         states: Tensor = self.bert(
@@ -148,7 +148,7 @@ class FeatureEncoder(nn.Module):
         return states
 
 
-def _hidden(
+def masked(
     feats_BFD: Tensor, time_mask_BF: Tensor | None, channel_mask_BD: Tensor | None
 ) -> Tensor:
     """Masked frames and channels are 0."""

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-CONTEXT_FRAMES = 7  # as FeatureEncoder's
+from stages.acoustic.encoders import FeatureEncoder, masked
+
+CONTEXT_FRAMES = FeatureEncoder.CONTEXT_FRAMES
 
 
 class RecurrentEncoder(nn.Module):
@@ -53,10 +55,7 @@ class RecurrentEncoder(nn.Module):
         channel_mask_BD: Tensor | None = None,
     ) -> Tensor:
         """Hidden vectors (B, ceil(F / stride), D). Masked frames and channels are 0, the mean."""
-        if time_mask_BF is not None:
-            feats_BFD = feats_BFD.masked_fill(time_mask_BF[..., None], 0.0)
-        if channel_mask_BD is not None:
-            feats_BFD = feats_BFD.masked_fill(channel_mask_BD[:, None], 0.0)
+        feats_BFD = masked(feats_BFD, time_mask_BF, channel_mask_BD)
         feats_BFD = feats_BFD.masked_fill(~attended_BF[..., None], 0.0)
         hidden_BFD = nn.functional.gelu(self.norm(self.project(feats_BFD.mT).mT))
         backwards_BF = _backwards(attended_BF[:, :: self.stride].sum(1), hidden_BFD.shape[1])
