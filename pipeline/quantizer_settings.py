@@ -11,6 +11,19 @@ from pipeline.section import NO_RESULT, PRECISION, Precision, Section
 
 MOST_CODES = 32_767  # units are stored as int16
 Layer = tuple[int, int, int]  # (channels, kernel, stride)
+OF_THE_CODEBOOK = (  # settings that count for nothing where there is none
+    "groups",
+    "codes",
+    "combine_groups",
+    "projection_depth",
+    "temperature",
+    "temperature_reached",
+    "kmeans_gamma",
+    "input_norm",
+    "projection_init",
+    "codebook_init",
+    "diversity_weight",
+)
 
 
 class AugmentSettings(Section):
@@ -47,6 +60,10 @@ class QuantizerSettings(Section):
     aggregator_layers: list[Layer] = Field(
         [(128, k, 1) for k in range(2, 8)], description="(channels, kernel, stride)"
     )
+    aggregator: Literal["cnn", "gru"] = Field(
+        "cnn", description="what makes contexts: convolutions, or a GRU over time (CPC)"
+    )
+    gru_dim: int = Field(128, ge=1, description="of the GRU's contexts")
     activation: Literal["relu", "gelu"] = "gelu"
     groups: int = Field(2, ge=1, le=8)
     codes: int = Field(64, ge=2, le=MOST_CODES, description="codebook entries per group")
@@ -107,7 +124,7 @@ class QuantizerSettings(Section):
     checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
 
     def signed(self) -> dict[str, Any]:
-        """Without what moves dead codes, where no k-means is that has them.
+        """Without what moves dead codes, where no k-means is that has them, and the like.
 
         Of the ways to meet a collapse only repair changes weights: stop and warn sign alike.
         """
@@ -119,6 +136,13 @@ class QuantizerSettings(Section):
             del values["on_collapse"]
         if self.augment is None:
             del values["augment"]
+        if self.type == "none":
+            for name in OF_THE_CODEBOOK:
+                del values[name]
+        if self.aggregator == "cnn":
+            del values["aggregator"], values["gru_dim"]
+        else:
+            del values["aggregator_layers"]
         return values
 
     # What two values must agree on is checked with the later one, so that a mistake hides no other;

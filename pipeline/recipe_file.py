@@ -103,6 +103,8 @@ def _check(values: dict[str, Any], path: Path) -> Recipe:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         mistakes.extend(_told(error, Recipe, ""))
+    if recipe is not None and not mistakes:
+        mistakes.extend(_contradiction(recipe))
     if mistakes or recipe is None:
         raise UserError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     return recipe
@@ -117,6 +119,14 @@ def _unknown_decoders(section: Any) -> list[str]:
         for name in (named if isinstance(named, list) else ())
         if isinstance(name, str) and name not in known
     ]
+
+
+def _contradiction(recipe: Recipe) -> list[str]:
+    """Why the front-end cannot do with the recipe's quantizer, if it says so."""
+    module = plugins.find(FRONT_ENDS, recipe.frontend_name, "front-end")
+    refusal = getattr(module, "refusal", None)
+    told = refusal(recipe.frontend, recipe.quantizer) if refusal else None
+    return [told] if told else []
 
 
 def _placeholder(section: str) -> Section:

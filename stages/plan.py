@@ -75,10 +75,13 @@ class _Planner:
             self.source = own_units(recipe.frontend, recipe.quantizer)
         self._prepare(hashes)
         self.units: dict[str, Step] = {}
+        self.quantizer: Step | None = None  # where features are made with it, not units
         self.vocabulary: Step | None = None
         self.bert: Step | None = None
         if "discretize" in self.uses:
             self._units(self._quantizer())
+        elif "quantizer" in self.uses:
+            self.quantizer = self._quantizer()
         if "bert" in self.uses:
             self.bert = self._bert()
         self.targets, self.lm = self._targets_and_lm()
@@ -142,17 +145,13 @@ class _Planner:
             fit = partial(own.fit, roles=roles, seed=seed)
             told = {**own.settings, "seed": seed}
             return self._add("quantizer", 1, own.label, own.version, told, inputs, fit, seed=seed)
-        if settings.type == "none":
-            raise UserError(
-                f"Front-end {self.recipe.frontend_name} needs a quantizer; "
-                "quantizer.type is none. Set it to gumbel or kmeans."
-            )
         run = partial(quantizer_stage.run, settings=settings, manifests_roles=roles, seed=seed)
         told = {**settings.signed(), "seed": seed}
         del told["from_"]
         if settings.from_ is not None:
             told = _imported(settings.from_, "quantizer")
-        imported.refuse_misfit(settings, self.recipe.bert if "bert" in self.uses else None)
+        if "discretize" in self.uses:
+            imported.refuse_misfit(settings, self.recipe.bert if "bert" in self.uses else None)
         version = quantizer_stage.VERSION
         return self._add("quantizer", 1, "", version, told, inputs, run, seed=seed)
 
@@ -220,6 +219,8 @@ class _Planner:
         read = {"manifest": self.splits[split]}
         if self.vocabulary is not None:
             read |= {"units": self.units[split], "vocabulary": self.vocabulary}
+        if self.quantizer is not None:
+            read["quantizer"] = self.quantizer
         return read
 
     def _budget(self, budget: str, seed: int) -> None:

@@ -74,7 +74,7 @@ def _labelled(
     manifest = Manifest.load(ctx.inputs["manifest"])
     ids = (ctx.inputs["budget"] / "ids.txt").read_text("utf-8").split("\n")[:-1]
     transcripts = {i: manifest[i].transcript or "" for i in ids}
-    features = module.open_split(frontend, ctx.inputs)
+    features = module.open_split(frontend, ctx.inputs, ctx.device)
     return Labelled(features, transcripts, targets, settings, seed, ctx.device)
 
 
@@ -175,7 +175,8 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str
     model = AcousticModel.from_pretrained(folders["model"]).eval()
     torch.nn.Module.to(model, ctx.device)
     module = plugins.find(FRONT_ENDS, model.config.frontend["name"], "front-end")
-    features = module.open_split(module.Settings(**model.config.frontend), folders)
+    settings = module.Settings(**model.config.frontend)
+    features = module.open_split(settings, folders, ctx.device)
     manifest = Manifest.load(folders["manifest"])
     frames = count_frames(features, [u.id for u in manifest])
     refuse_longer(model, frames)

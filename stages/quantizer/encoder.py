@@ -133,11 +133,13 @@ class _FramesFirst(nn.Module):
         return (x if isinstance(x, Tensor) else x[0]).transpose(-2, -1)
 
 
-def gru_aggregator(dim: int, gru_dim: int, dropout: float) -> nn.Module:
-    """Features to context by one GRU layer.
+def gru_aggregator(dim: int, gru_dim: int, *, over_time: bool) -> nn.Module:
+    """Features to context by one GRU layer, as in CPC (arXiv 1807.03748).
 
-    fairseq gives the GRU (B, F, D) without `batch_first`, so that it runs over the batch; kept,
-    for the sake of its checkpoints.
+    Args:
+        over_time: fairseq gives the GRU (B, F, D) without `batch_first`, so that it runs over the
+            batch and a frame's context knows no other frame of its utterance. False keeps that,
+            for the sake of its checkpoints.
     """
-    gru = nn.GRU(input_size=dim, hidden_size=gru_dim, num_layers=1, dropout=dropout)
+    gru = nn.GRU(input_size=dim, hidden_size=gru_dim, batch_first=over_time)
     return nn.Sequential(_FramesFirst(), gru, _FramesFirst())

@@ -1,4 +1,4 @@
-"""Speech to codes: what stage 2, the codebook report and recognition use.
+"""Speech to codes, quantized vectors and contexts: what comes after stage 1 uses.
 
 Shapes: B utterances, S samples, F frames, D features, G groups, V codes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,24 +46,29 @@ def full_fp32() -> Iterator[None]:
     """While it lasts fp32 products keep all their digits, in this whole process.
 
     By default cuDNN's convolutions round to TF32 on GPUs; a process that allows it also has its
-    matrix products rounded, `medium` to bf16, on CPUs too.
+    matrix products rounded, `medium` to bf16, on CPUs too. A training in bf16 that asks for an
+    utterance's features in the midst of an update rounds them no more than decoding does.
     """
     cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with cudnn.flags(  # its defaults would turn cuDNN off
-            enabled=cudnn.enabled,
-            benchmark=cudnn.benchmark,
-            deterministic=cudnn.deterministic,
-            allow_tf32=False,
-        ):
+        with ExitStack() as stack:
+            for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+            flags = cudnn.flags(  # its defaults would turn cuDNN off
+                enabled=cudnn.enabled,
+                benchmark=cudnn.benchmark,
+                deterministic=cudnn.deterministic,
+                allow_tf32=False,
+            )
+            stack.enter_context(flags)
             yield
     finally:
         torch.set_float32_matmul_precision(before)
 
 
 class Inference:
-    """A quantizer made ready to give codes: weights in the form that is fastest to use.
+    """A quantizer made ready to use: weights in the form that is fastest.
 
     Later changes of the model's weights do not show. With fp32 the codes are those of
     `model.codes(model.features(...))`. With bf16 the encoder's products are in bf16; norms, the
@@ -81,17 +86,12 @@ class Inference:
     Args:
         precision: fp32, bf16, or auto (bf16 where the processor multiplies in it).
         batch_seconds: audio that a GPU computes at once; but for near ties, changes no result.
-
-    Raises:
-        ValueError: the model has no quantizer.
     """
 
     def __init__(
         self, model: QuantizerModel, precision: str = "fp32", batch_seconds: float = BATCH_SECONDS
     ) -> None:
-        if model.vector_quantizer is None:
-            raise ValueError("this model has no quantizer, and so no codes (type: none)")
-        self._model, self._book = model, model.vector_quantizer
+        self._model = model
         self._device = model.device
         self.precision = chosen_precision(precision, self._device.type)
         rate_hz = model.config.sample_rate_hz
@@ -110,7 +110,11 @@ class Inference:
 
         Audio longer than `cuts.LONGEST_SECONDS` is cut by the rule of `pipeline.cuts` and each
         piece is taken by itself; so frames that would see a cut are not there.
+
+        Raises:
+            ValueError: the model has no quantizer.
         """
+        self._book()
         pieces = [(n, piece) for n, u in enumerate(utterances) for piece in self._pieces(u)]
         found: list[list[Codes]] = [[] for _ in utterances]
         of_pieces = self._on_cores if self._device.type == "cpu" else self._packed
@@ -123,6 +127,32 @@ class Inference:
         """Features (F, D) in fp32 of an utterance of at least one frame, not cut."""
         with one_core_each() as pool:
             return self._features([samples_S], pool)[0]
+
+    @full_fp32()
+    @torch.inference_mode()
+    def quantized(self, samples_S: Tensor) -> Tensor:
+        """The codebook's vectors (F, D) of an utterance of at least one frame, not cut.
+
+        Raises:
+            ValueError: the model has no quantizer.
+        """
+        self._book()
+        with one_core_each() as pool:
+            z_FD = self._features([samples_S], pool)[0]
+            return self._model.vectors(self._decide(z_FD).units_FG)
+
+    @full_fp32()
+    @torch.inference_mode()
+    def context(self, samples_S: Tensor) -> Tensor:
+        """The aggregator's output (F, D) in fp32 for an utterance of at least one frame, not cut.
+
+        It reads quantized features, or features where there is no quantizer, all frames at once.
+        """
+        inputs = self.features if self._model.vector_quantizer is None else self.quantized
+        z_FD = inputs(samples_S)
+        with one_core_each():
+            context_DF: Tensor = self._model.feature_aggregator(z_FD.T[None])[0]
+        return context_DF.T
 
     def _on_cores(self, pieces: Sequence[Tensor]) -> list[Codes]:
         with one_core_each() as pool:
@@ -161,12 +191,17 @@ class Inference:
                 yield samples_S[start:end]
 
     def _decide(self, z_FD: Tensor) -> Codes:
-        scores_FGV = _scores(self._book, z_FD)
+        scores_FGV = _scores(self._book(), z_FD)
         best_FG, units_FG = scores_FGV.max(-1)
         allowed_FG = NEAR_TIE * scores_FGV.abs().amax(-1)
         scores_FGV.scatter_(-1, units_FG[..., None], -torch.inf)
         near_F = (best_FG - scores_FGV.amax(-1) <= allowed_FG).any(-1)
         return Codes(units_FG, int(near_F.sum()))
+
+    def _book(self) -> GumbelCodebook | KmeansCodebook:
+        if self._model.vector_quantizer is None:
+            raise ValueError("this model has no quantizer, and so no codes (type: none)")
+        return self._model.vector_quantizer
 
     def _joined(self, parts: Sequence[Codes]) -> Codes:
         if not parts:

@@ -49,6 +49,7 @@ class QuantizerConfig(PretrainedConfig):
         dropout: float = 0.0,
         aggregator: str = "cnn",
         gru_dim: int = 512,
+        gru_over_time: bool = False,
         conv_bias: bool = True,
         zero_pad: bool = False,
         skip_connections_encoder: bool = False,
@@ -73,6 +74,7 @@ class QuantizerConfig(PretrainedConfig):
         self.restart_every, self.restart_until = restart_every, restart_until
         self.dropout = dropout
         self.aggregator, self.gru_dim = aggregator, gru_dim
+        self.gru_over_time = gru_over_time
         self.conv_bias, self.zero_pad = conv_bias, zero_pad
         self.skip_connections_encoder = skip_connections_encoder
         self.skip_connections_aggregator = skip_connections_aggregator
@@ -161,7 +163,7 @@ def build_codebook(config: QuantizerConfig) -> GumbelCodebook | KmeansCodebook |
 def build_aggregator(config: QuantizerConfig) -> nn.Module:
     """Features to context."""
     if config.aggregator == "gru":
-        return encoder.gru_aggregator(config.dim, config.gru_dim, config.dropout)
+        return encoder.gru_aggregator(config.dim, config.gru_dim, over_time=config.gru_over_time)
     return encoder.Aggregator(
         config.dim,
         [(int(c), int(k), int(s)) for c, k, s in config.aggregator_layers],

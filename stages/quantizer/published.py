@@ -51,6 +51,7 @@ ADDITIONS: dict[str, Any] = {
     "quantize_after": 0,
     "restart_every": 0,
     "restart_until": 0,
+    "gru_over_time": False,
 }
 CHOICES = {
     "activation": ("relu", "gelu"),

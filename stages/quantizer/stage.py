@@ -62,7 +62,10 @@ def _trained(
     from stages.quantizer.health import chance_bits
 
     hours = sum(manifest.seconds for manifest in speech) / 3600
-    ctx.say(f"vq-wav2vec ({settings.type}) on {hours:.2f} h of speech, {settings.updates} updates")
+    what = (
+        "wav2vec without quantizer" if settings.type == "none" else f"vq-wav2vec ({settings.type})"
+    )
+    ctx.say(f"{what} on {hours:.2f} h of speech, {settings.updates} updates")
     with ctx.progress(settings.updates, "quantizer", "updates") as progress:
 
         def start(done: int) -> None:

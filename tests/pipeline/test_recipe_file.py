@@ -143,7 +143,9 @@ def test_without_corpus_or_frontend_those_there_are_get_listed(
     write_recipe: WriteRecipe, values: Values, section: str
 ) -> None:
     del values[section]
-    known = {"corpus": "digits, synthetic, tsv", "frontend": "log_mel, mfcc, unit_bert"}[section]
+    known = {"corpus": "digits, synthetic, tsv", "frontend": "log_mel, mfcc, unit_bert, units"}[
+        section
+    ]
     assert known in refused(write_recipe(values))
 
 

@@ -203,4 +203,4 @@ def test_wav2vec_1_has_no_units_for_a_bert(
     assert (status, "wav2vec 1.0, 8 features every 10 ms" in out) == (0, True)
     values["quantizer"] = {"from": str(tmp_path / "w")}
     status, _, err = call("run", write_recipe(values), "--exp", tmp_path / "exp")
-    assert (status, "has no codebook" in err) == (2, True)
+    assert (status, "needs quantizer type gumbel or kmeans" in err) == (2, True)

@@ -3,11 +3,12 @@
 A front-end file has
     Settings            a Section with `name: Literal["<file name>"]`
     STAGES              the stages among "quantizer", "discretize", "bert" whose work it reads
-    open_split(settings, folders)
+    open_split(settings, folders, device="cpu")
                         a function from an utterance id to its features: (F, D) float32, or
                         tokens (F,) int64. `folders` holds "manifest" and, by STAGES, "units"
-                        and "vocabulary". Where features cost much, it has a method `frames`
-                        that tells an utterance's F without making them.
+                        and "vocabulary", or "quantizer" where it uses no "discretize". Where
+                        features cost much, it has a method `frames` that tells an utterance's
+                        F without making them, and makes them on `device`.
     new_encoder(settings, bert, folders)
                         the encoder to fine-tune (`bert`: BertSettings; `folders` as by STAGES)
     empty_encoder(config)
@@ -16,5 +17,9 @@ and, only if its units are not those of the recipe's quantizer,
     unit_source(settings, quantizer)
                         a UnitSource (stages/units/source.py): stages 1 and 2 done another way
                         (`quantizer`: QuantizerSettings)
+and, only if not every quantizer section will do,
+    refusal(settings, quantizer)
+                        why this one (QuantizerSettings) will not, in a line, or None: told when
+                        the recipe is read
 Encoders are those of stages/acoustic/encoders.py or behave like them.
 """

@@ -34,7 +34,7 @@ class Settings(Section):
     highest_hz: int = Field(8000, ge=1000, le=8000, description="upper edge of the filter bank")
 
 
-def open_split(settings: Settings, folders: Mapping[str, Path]) -> Features:
+def open_split(settings: Settings, folders: Mapping[str, Path], device: str = "cpu") -> Features:
     """Log-mel energies (F, mel_bins) of an utterance."""
     from pipeline.manifest import Manifest
     from stages.acoustic.features import Features

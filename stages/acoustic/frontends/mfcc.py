@@ -33,7 +33,7 @@ class Settings(Section):
     )
 
 
-def open_split(settings: Settings, folders: Mapping[str, Path]) -> Features:
+def open_split(settings: Settings, folders: Mapping[str, Path], device: str = "cpu") -> Features:
     """13 cepstra, their slopes and the slopes of those (F, 39), each normalised, every 10 ms."""
     from pipeline.manifest import Manifest
     from stages.acoustic.features import Features

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.recipe import BertSettings, Section
 from stages.acoustic.frontends.units import open_split as open_split
+from stages.acoustic.frontends.units import refusal as refusal
 
 if TYPE_CHECKING:
     from stages.acoustic.encoders import UnitEncoder

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.recipe import BertSettings, Section
+from pipeline.recipe import BertSettings, QuantizerSettings, Section
+from stages.quantizer.described import unfit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +27,14 @@ class Settings(Section):
     name: Literal["units"] = "units"
 
 
+def refusal(settings: Section, quantizer: QuantizerSettings) -> str | None:
+    """Without a quantizer there are no units."""
+    name = getattr(settings, "name")  # noqa: B009
+    return unfit(str(name), quantizer, {"type": ("gumbel", "kmeans")})
+
+
 def open_split(
-    settings: Section, folders: Mapping[str, Path]
+    settings: Section, folders: Mapping[str, Path], device: str = "cpu"
 ) -> Callable[[str], NDArray[np.int64]]:
     """Token ids (F,) of an utterance."""
     from stages.units.corpus import UnitCorpus

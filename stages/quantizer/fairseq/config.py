@@ -46,6 +46,9 @@ def model_section(settings: QuantizerSettings) -> dict[str, Any]:
     return {
         "conv_feature_layers": str([tuple(layer) for layer in settings.encoder_layers]),
         "conv_aggregator_layers": str([tuple(layer) for layer in settings.aggregator_layers]),
+        "aggregator": settings.aggregator,
+        "gru_dim": settings.gru_dim,
+        "gru_over_time": settings.aggregator == "gru",
         "activation": settings.activation,
         "vq_type": settings.type,
         "vq_groups": settings.groups,

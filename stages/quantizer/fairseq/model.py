@@ -47,6 +47,9 @@ class VqasrWav2VecConfig(Wav2VecConfig):  # type: ignore[misc]
         default=0, metadata={"help": "updates between restarts of dead k-means codes; 0: never"}
     )
     restart_until: int = field(default=0, metadata={"help": "update of the last restart"})
+    gru_over_time: bool = field(
+        default=False, metadata={"help": "the GRU aggregator runs over time, not over the batch"}
+    )
     normalise_diversity: bool = field(
         default=False, metadata={"help": "divide the diversity loss by groups x codes"}
     )

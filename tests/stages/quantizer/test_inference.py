@@ -79,6 +79,41 @@ def test_features_are_those_of_the_modules(variant: str) -> None:
         torch.testing.assert_close(ours.features(samples_S), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"quantizer_type": "none"},
+        {"quantizer_type": "kmeans", "input_norm": True},
+        {"aggregator": "gru", "gru_dim": 6, "gru_over_time": True},
+    ],
+)
+def test_contexts_and_quantized_vectors_are_those_of_the_modules(kind: dict[str, Any]) -> None:
+    quantizer = model(**kind)
+    ours = Inference(quantizer)
+    for samples_S in speech([4000, 1500, 2603]):
+        with torch.no_grad():
+            expected = quantizer.context(samples_S[None])[0].T
+        torch.testing.assert_close(ours.context(samples_S), expected, rtol=1e-4, atol=1e-5)
+        if quantizer.vector_quantizer is not None:
+            expected = quantizer.quantized(samples_S[None])[0].T
+            torch.testing.assert_close(ours.quantized(samples_S), expected)
+
+
+def test_a_training_in_bf16_around_it_rounds_nothing() -> None:
+    ours, (samples_S,) = Inference(model(quantizer_type="kmeans")), speech([4000])
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = ours.context(samples_S), ours.quantized(samples_S)
+    assert torch.equal(rounded[0], ours.context(samples_S))
+    assert torch.equal(rounded[1], ours.quantized(samples_S))
+
+
+def test_without_a_quantizer_there_is_nothing_to_quantize_with() -> None:
+    ours, utterances = Inference(model(quantizer_type="none")), speech([4000])
+    for call in (lambda: ours.codes(utterances), lambda: ours.quantized(utterances[0])):
+        with pytest.raises(ValueError, match="no quantizer"):
+            call()
+
+
 @pytest.mark.parametrize("kind", ["gumbel", "kmeans"])
 def test_features_and_codes_are_those_of_fairseq(kind: str) -> None:
     cfg = VqasrWav2VecConfig(

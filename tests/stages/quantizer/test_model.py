@@ -77,6 +77,19 @@ def test_saved_model_is_the_same_model(tmp_path: Path) -> None:
     assert torch.equal(loaded.context(samples_S[None]), quantizer.context(samples_S[None]))
 
 
+def test_a_gru_over_time_remembers_its_own_utterance_alone() -> None:
+    settings = {"quantizer_type": "none", "aggregator": "gru", "gru_dim": 6}
+    ours, fairseqs = model(gru_over_time=True, **settings), model(**settings)
+    samples_BS = torch.randn(2, 2000)
+    both = ours.context(samples_BS)
+    torch.testing.assert_close(ours.context(samples_BS[1:]), both[1:])
+    other = samples_BS.clone()
+    other[:, :200] += 1
+    assert not torch.equal(ours.context(other)[..., -1], both[..., -1])
+    apart = fairseqs.context(samples_BS)[1:] - fairseqs.context(samples_BS[1:])
+    assert apart.abs().max() > 0.01
+
+
 def test_without_a_quantizer_there_are_no_codes_but_a_context() -> None:
     plain = model(quantizer_type="none")
     assert plain.context(torch.randn(1, 2000)).shape == (1, 12, plain.frames(2000))

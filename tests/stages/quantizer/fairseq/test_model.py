@@ -121,6 +121,20 @@ def test_equals_fairseq(case: str) -> None:
         assert our_log[name] == pytest.approx(value, rel=1e-5), name
 
 
+def test_a_gru_over_time_equals_fairseqs_that_is_told_so() -> None:
+    settings = CASES["none"] | {"aggregator": "gru", "gru_dim": 12}
+    theirs = build(Wav2VecModel, settings)
+    theirs.feature_aggregator[1].batch_first = True
+    ours = build(VqasrWav2Vec, settings | {"gru_over_time": True})
+    source = torch.randn(3, 2400, generator=torch.Generator().manual_seed(0))
+    their_loss, their_gradients, _ = loss_and_gradients(theirs, settings, source)
+    our_loss, our_gradients, _ = loss_and_gradients(ours, settings, source)
+    assert our_loss == pytest.approx(their_loss, rel=1e-5)
+    for name, gradient in their_gradients.items():
+        apart = (our_gradients[name] - gradient).abs().max() / gradient.abs().max()
+        assert apart <= 1e-5, (name, apart)
+
+
 def test_logits_come_in_the_order_of_fairseq() -> None:
     settings = CASES["none"]
     theirs, ours = build(Wav2VecModel, settings), build(VqasrWav2Vec, settings)

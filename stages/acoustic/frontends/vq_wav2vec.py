@@ -1,0 +1,44 @@
+"""The quantized vectors of vq-wav2vec under a Transformer of the BERT's size.
+
+arXiv 1910.05453: the codebook's vectors of each frame's codes, groups side by side, in place of
+filter banks. Units as real numbers: what sounds alike lies close together, no BERT is between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.recipe import BertSettings, QuantizerSettings
+from stages.acoustic import pretrained
+from stages.acoustic.frontends.log_mel import empty_encoder as empty_encoder
+from stages.acoustic.pretrained import STAGES as STAGES
+from stages.quantizer.described import unfit
+
+if TYPE_CHECKING:
+    from stages.acoustic.encoders import FeatureEncoder
+    from stages.acoustic.features import Features
+
+
+class Settings(pretrained.PretrainedSettings):
+    """The features; the quantizer section describes the model."""
+
+    name: Literal["vq_wav2vec"] = "vq_wav2vec"
+
+
+def refusal(settings: Settings, quantizer: QuantizerSettings) -> str | None:
+    """Without a quantizer there are no such vectors."""
+    return unfit(settings.name, quantizer, {"type": ("gumbel", "kmeans")})
+
+
+def open_split(settings: Settings, folders: Mapping[str, Path], device: str = "cpu") -> Features:
+    """Codebook vectors (F, D) of an utterance."""
+    return pretrained.open_split(settings, folders, "quantized", device)
+
+
+def new_encoder(
+    settings: Settings, bert: BertSettings, folders: Mapping[str, Path]
+) -> FeatureEncoder:
+    """A Transformer of the size of `bert`, with random weights."""
+    return pretrained.new_encoder(settings, bert, folders, "quantized")
