@@ -93,7 +93,7 @@ def test_the_model_depends_on_the_settings_that_count_for_its_kind(
     assert (signature() == signature(change)) is same
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in RECIPES])
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_stage_runs(
     write_recipe: Callable[..., Path], values: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
