@@ -93,9 +93,8 @@ def _evaluation(
     folders = {**ctx.inputs, **dev}
     module = plugins.find(FRONT_ENDS, _name(frontend), "front-end")
     transcripts = {u.id: u.transcript for u in Manifest.load(folders["manifest"])}
-    errors = DevErrors(
-        model, module.open_split(frontend, folders), transcripts, targets, settings, ctx.device
-    )
+    features = module.open_split(frontend, folders, ctx.device)
+    errors = DevErrors(model, features, transcripts, targets, settings, ctx.device)
     return ByWordErrors(errors, settings.validate_every, WER)
 
 
