@@ -100,6 +100,25 @@ def test_scores_are_those_of_sclite(
     assert compared == 4
 
 
+def test_seeds_of_fine_tuning_are_rows_of_the_results_each_with_the_weights_that_dev_chose(
+    write_recipe: Callable[..., Path], values: Values, tmp_path: Path
+) -> None:
+    values["finetune"] |= {"seeds": [1, 2], "validate_every": 3}
+    values |= {"budgets": ["all"], "decode": {"decoders": ["greedy"]}, "frontend": "log_mel"}
+    path, exp = write_recipe(values), tmp_path / "exp"
+    run(path, exp)
+    rows = json.loads((exp / "tiny" / "results.json").read_text())
+    assert [row["seed"] for row in rows] == [1, 2]
+    for row in rows:
+        folder = exp / "tiny" / f"5-finetune-all-seed{row['seed']}"
+        told = json.loads((folder / "training.json").read_text())
+        assert [r["update"] for r in told["history"] if "dev_wer" in r] == [3, 6]
+        assert told["best"]["dev_wer"] == pytest.approx(row["dev_wer"], abs=1e-6)
+    one, two = ((exp / "tiny" / f"5-finetune-all-seed{n}").resolve() for n in (1, 2))
+    weights = "model.safetensors"
+    assert (one / weights).read_bytes() != (two / weights).read_bytes()
+
+
 def start(path: Path, exp: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pipeline.cli", "run", str(path), "--exp", str(exp)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
