@@ -1,4 +1,4 @@
-"""vqasr run | status | compare | check | prune | import-fairseq. The only place that exits."""
+"""vqasr run | status | compare | report | check | prune | import-fairseq. Nothing else exits."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import click
 from pipeline import interrupt
 from pipeline.cli_compare import compare
 from pipeline.cli_import import import_fairseq
+from pipeline.cli_options import EXP, SET
+from pipeline.cli_report import report
 from pipeline.console import say
 from pipeline.errors import UserError, VqasrError, nearest
 
@@ -27,12 +29,6 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 INSIST_SECONDS = 3.0
 DEFERRED_SECONDS = 20.0  # for the update and the checkpoint of a training that was interrupted
-EXP = click.option(
-    "--exp", type=click.Path(path_type=Path), default=Path("exp"), help="Folder of all results."
-)
-SET = click.option(
-    "--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the recipe."
-)
 RECIPE = click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
 
 
@@ -48,6 +44,7 @@ def cli() -> None:
 
 cli.add_command(import_fairseq)
 cli.add_command(compare)
+cli.add_command(report)
 
 
 @cli.command()

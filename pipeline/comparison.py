@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
-    from stages.acoustic.results import Results
+    from stages.acoustic.counts_file import Key
+    from stages.acoustic.results import Confusions, Results
 
 RECIPE_FILES = (".yaml", ".yml")
 NUMBERS = ("budget_seconds", "wer", "wer_low", "wer_high")
@@ -56,13 +57,13 @@ def _join(runs: Mapping[str, Results]) -> Results:
 
 
 def _read_one(named: str, exp: Path) -> Results:
-    """One run; the errors of single utterances are read along where they lie beside.
+    """One run; errors of single utterances and confusions are read along where they lie beside.
 
     Raises:
         UserError: there are none, or the file is not one of results.
     """
     from stages.acoustic import counts_file
-    from stages.acoustic.results import Results
+    from stages.acoustic.results import CONFUSIONS, Results
 
     path = _file_of(named, exp)
     try:
@@ -79,7 +80,24 @@ def _read_one(named: str, exp: Path) -> Results:
         raise UserError(f"{path} is not JSON: {error}.") from error
     _check(rows, path)
     counts = path.with_name(counts_file.COUNTS)
-    return Results(rows, counts_file.read(counts) if counts.exists() else None)
+    counted = counts_file.read(counts) if counts.exists() else None
+    return Results(rows, counted, _confusions(path.with_name(CONFUSIONS)))
+
+
+def _confusions(path: Path) -> dict[Key, Confusions]:
+    """The most frequent confusions of each row, where the file lies beside."""
+    from stages.acoustic.counts_file import Key
+
+    if not path.exists():
+        return {}
+    try:
+        lines = json.loads(path.read_text("utf-8"))
+        return {
+            Key.of(line): {kind: pairs for kind, pairs in line.items() if kind not in Key._fields}
+            for line in lines
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} holds no confusions: {error}.") from error
 
 
 def _run_of(named: str) -> str:

@@ -33,7 +33,7 @@ def unfinished(states: Sequence[StepState], facts: Sequence[Step]) -> list[StepS
 
 def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -> str:
     """Write the results of finished score steps where they changed; the table as text."""
-    results = gather(_scored(recipe, step, store) for step in steps if step.stage == "score")
+    results = gather(scored(recipe, step, store) for step in steps if step.stage == "score")
     drawn = all((folder / name).exists() for name in (PAGE, PLOT))
     if not drawn or any(_read(folder / name) != text for name, text in files(results).items()):
         write_results(folder, results)
@@ -52,7 +52,7 @@ def _read(path: Path) -> str | None:
     return path.read_bytes().decode(errors="replace") if path.exists() else None
 
 
-def _scored(recipe: Recipe, step: Step, store: Store) -> Scored:
+def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
     """The score step with what is to be known of it, found along the steps it reads."""
     decode = step.inputs["hypotheses"]
     test, dev = decode.inputs["manifest"], decode.inputs["tuned"].inputs["manifest"]

@@ -27,7 +27,7 @@ def page(results: Results, plot: str) -> str:
     for test_set in dict.fromkeys(row["test_set"] for row in rows):
         mine = [row for row in rows if row["test_set"] == test_set]
         scored = [s for s in systems([results]) if s.first["test_set"] == test_set]
-        parts += [f"## Test set {test_set}", _sizes(mine), _table(scored)]
+        parts += [f"## Test set {test_set}", sizes(mine), _table(scored)]
         parts += _several(mine, scored)
         parts += _speakers(scored)
         parts += _confusions(results, scored)
@@ -36,7 +36,7 @@ def page(results: Results, plot: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _sizes(rows: Sequence[Row]) -> str:
+def sizes(rows: Sequence[Row]) -> str:
     """Of each fold, whose dev and test sets differ."""
     folds = {row["fold"]: row for row in rows}
     return "\n".join(
@@ -93,7 +93,7 @@ def _speakers(scored: Sequence[System]) -> Iterator[str]:
     """WER of each speaker, a column per budget and decoder, errors averaged over seeds."""
     if any(s.counts is None for s in scored):
         return
-    columns = [_by_speaker(s) for s in scored]
+    columns = [by_speaker(s) for s in scored]
     names = sorted({name for column in columns for name in column})
     if len(names) < 2:
         return
@@ -113,7 +113,7 @@ def _speakers(scored: Sequence[System]) -> Iterator[str]:
     yield _markdown(header, body)
 
 
-def _by_speaker(system: System) -> dict[str, tuple[int, int, float]]:
+def by_speaker(system: System) -> dict[str, tuple[int, int, float]]:
     """Utterances, words and errors of each speaker, in all folds."""
     sums: dict[str, tuple[int, int, float]] = {}
     for (_, speaker, _), (errors, length) in system.utterances("wer").items():
@@ -136,7 +136,7 @@ def _confusions(results: Results, scored: Sequence[System]) -> Iterator[str]:
             continue
         pairs = [results.confusions.get(Key.of(row)) for row in system.rows]
         found = {
-            kind: _most([each[kind] for each in pairs if each])
+            kind: most_frequent([each[kind] for each in pairs if each])
             for kind in ("substitutions", "deletions", "insertions")
         }
         if any(found.values()):
@@ -145,7 +145,7 @@ def _confusions(results: Results, scored: Sequence[System]) -> Iterator[str]:
             yield "\n".join([*told, f"- More, and of each budget, in {CONFUSIONS}."])
 
 
-def _most(lists: Sequence[Sequence[Sequence[Any]]]) -> list[str]:
+def most_frequent(lists: Sequence[Sequence[Sequence[Any]]]) -> list[str]:
     """The most frequent of several lists of [words..., times], as text."""
     sums: Counter[tuple[str, ...]] = Counter()
     for each in lists:

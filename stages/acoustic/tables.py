@@ -60,7 +60,7 @@ def format_table(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> st
 def deviations(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> str:
     """Means and standard deviations of those of `rows` with several seeds or folds, or nothing."""
     several = [row for row in rows if len(row["seeds"]) > 1 or len(row["folds"]) > 1]
-    return _table(*_deviations(several, metric), fmt) if several else ""
+    return _table(*deviation_lines(several, metric), fmt) if several else ""
 
 
 def format_pairs(rows: Sequence[Row], fmt: Format) -> str:
@@ -72,7 +72,7 @@ def format_pairs(rows: Sequence[Row], fmt: Format) -> str:
         mine = [row for row in rows if row["kind"] == kind]
         if mine:
             parts.append(title.format(against=mine[0]["against"]) + ":")
-            parts.append(_table(*_paired(mine), fmt))
+            parts.append(_table(*paired_lines(mine), fmt))
     if not parts:
         return "No two systems have utterances in common."
     drawn = "; ".join(dict.fromkeys(f"{row['resampled']} ({row['test_set']})" for row in rows))
@@ -127,7 +127,8 @@ def _crossed(rows: Sequence[Row], metric: Metric) -> tuple[list[str], list[list[
     return header, body
 
 
-def _deviations(rows: Sequence[Row], metric: Metric) -> tuple[list[str], list[list[str]]]:
+def deviation_lines(rows: Sequence[Row], metric: Metric) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of the table of seeds and folds."""
     header = ["system", "budget", "test set", "all", "seeds", "sd of seeds"]
     header += ["folds", "mean of folds", "sd of folds"]
     body = []
@@ -139,7 +140,8 @@ def _deviations(rows: Sequence[Row], metric: Metric) -> tuple[list[str], list[li
     return header, body
 
 
-def _paired(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def paired_lines(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of the table of one kind of pairs."""
     metric = rows[0]["metric"].upper()
     header = ["system", "budget", "decoder", "test set", "against", f"{metric} %", "against's"]
     header += ["difference", "P(better)", "utterances"]

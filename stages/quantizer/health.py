@@ -6,16 +6,17 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest, Utterance
-from stages.quantizer.model import QuantizerModel
 from stages.quantizer.stage import CODEBOOK
+
+if TYPE_CHECKING:
+    from stages.quantizer.model import QuantizerModel
 
 SAMPLE_SECONDS = 600.0  # of speech that the report looks at
 
@@ -45,6 +46,8 @@ def count_codes(
     on_utterance: Callable[[], None] = lambda: None,
 ) -> NDArray[np.int64]:
     """The code indices of all frames of the utterances, one after the other, (frames, G)."""
+    import torch
+
     found = []
     for manifest, utterance in utterances:
         samples = torch.from_numpy(manifest.samples(utterance)).to(model.device)

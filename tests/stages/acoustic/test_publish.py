@@ -38,7 +38,7 @@ def test_each_score_is_told_with_its_budget_seed_and_test_set(
     scored: tuple[Recipe, list[Step], Store],
 ) -> None:
     recipe, steps, store = scored
-    told = [module._scored(recipe, s, store) for s in steps if s.stage == "score"]
+    told = [module.scored(recipe, s, store) for s in steps if s.stage == "score"]
     assert [(t.budget, t.budget_seconds, t.seed, t.test_set) for t in told] == [
         ("2s", 2.0, 1, "test"),
         ("all", 5.5, 1, "test"),

@@ -1,0 +1,48 @@
+"""vqasr report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli_options import EXP, SET
+
+
+@click.command()
+@click.argument("recipes", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("report.html"),
+    show_default=True,
+    help="The page to write.",
+)
+@SET
+@EXP
+def report(recipes: tuple[str, ...], output: Path, changes: tuple[str, ...], exp: Path) -> None:
+    """Write a page that shows all there is of the RECIPES: one file of HTML.
+
+    A recipe is named by its file or by its folder in EXP; a results.json is taken as it is. What
+    is not finished is shown as far as it has come.
+    """
+    from pipeline.console import say
+    from pipeline.errors import UserError
+    from pipeline.folders import check_readable
+    from pipeline.store import write_atomically
+    from stages.report.collect import collect
+    from stages.report.page import render
+
+    check_readable(exp)
+    if not output.parent.is_dir():
+        raise UserError(f"-o {output}: the folder {output.parent} is not there.")
+    sources = collect(recipes, exp, changes)
+    page = render(sources)
+    write_atomically(output, page)
+    for source in sources:
+        if source.unfinished:
+            left = f"{len(source.unfinished)} of {len(source.pieces)} steps are not done"
+            say(f"{source.name}: {left}; vqasr status {source.named} tells which")
+    number = "1 recipe" if len(sources) == 1 else f"{len(sources)} recipes"
+    say(f"{output}: {number}, {len(page.encode()) / 1e3:.0f} kB")

@@ -1,0 +1,210 @@
+"""The report as one page of HTML, which needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from stages.acoustic.results import Row
+from stages.acoustic.summary import summarise, systems
+from stages.report import alignments, errors, tables, training, wer
+from stages.report.charts import COLOURS, DASHES, MARKERS, Chart, svg
+from stages.report.codebook import codebooks
+from stages.report.collect import Piece, Source
+from stages.report.tables import Cell, Table, head, word
+from stages.report.template import environment
+
+CURVES_OPEN = 4  # of trainings; of more, only the first are unfolded
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A test set with all that is told of it.
+
+    Attributes:
+        sizes: (whose, how much speech it holds); of all systems: no name.
+        differ: what bears this name is not the same speech for all, folds apart.
+        pairs, paired: comparisons of systems on the same utterances, and how to read them.
+    """
+
+    name: str
+    sizes: Sequence[tuple[str, str]]
+    differ: bool
+    panels: Sequence[Chart]
+    table: Table
+    spread: Table | None
+    counts: Table
+    pairs: Sequence[Table]
+    paired: str
+    speakers: Sequence[Table]
+    confusions: Table | None
+    systems: Sequence[alignments.System]
+
+
+def render(sources: Sequence[Source]) -> str:
+    """The page of what was collected."""
+    styles = _styles(sources)
+    scored = [(system, summarise(system)) for system in systems(s.results for s in sources)]
+    test_sets = [
+        _test_set(name, [pair for pair in scored if pair[1]["test_set"] == name], sources, styles)
+        for name in dict.fromkeys(row["test_set"] for _, row in scored)
+    ]
+    number = _Numbers()
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            sources=sources,
+            styles=styles,
+            colours=COLOURS,
+            markers=MARKERS,
+            dashes=DASHES,
+            test_sets=test_sets,
+            codebooks=codebooks(sources),
+            bert=training.berts(sources),
+            ctc=training.ctc(sources),
+            unfinished=[(s, _grouped(s.unfinished)) for s in sources if s.unfinished],
+            unscored=[s for s in sources if not s.rows],
+            steps=[(source, _steps(source)) for source in sources if source.pieces],
+            notes=_notes(sources, [row for _, row in scored]),
+            has_remarks=any(source.remarks for source in sources),
+            curves_open=CURVES_OPEN,
+            words_at_most=alignments.WORDS_AT_MOST,
+            unique=number.next,
+            svg=lambda chart: svg(chart, number.next()),
+            curve_table=_curve_table,
+            style=Markup(_style()),  # our own file
+        )
+    )
+
+
+class _Numbers:
+    """Ids of charts and tables, each once on the page."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> str:
+        self._last += 1
+        return f"id{self._last}"
+
+
+def _style() -> str:
+    environment_ = environment()
+    assert environment_.loader is not None
+    return environment_.loader.get_source(environment_, "style.css")[0]
+
+
+def _styles(sources: Sequence[Source]) -> dict[str, int]:
+    """The number of each system's colour and marker, in the order of the arguments."""
+    names = [row["recipe"] for source in sources for row in source.rows]
+    return {name: number for number, name in enumerate(dict.fromkeys(names))}
+
+
+def _test_set(
+    name: str, told: wer.Told, sources: Sequence[Source], styles: Mapping[str, int]
+) -> TestSet:
+    """What is told of a test set; `told` holds its systems with their summaries."""
+    rows = [row for system, _ in told for row in system.rows]
+    summaries = [row for _, row in told]
+    scored = [system for system, _ in told]
+    words = {(tuple(row["folds"]), row["reference_words"]) for row in summaries}
+    confused = {source.name: source.results.confusions for source in sources}
+    compared, how = errors.pairs(scored, next(iter(styles)))
+    return TestSet(
+        name=name,
+        sizes=_sizes(rows),
+        differ=len(words) > len({tuple(row["folds"]) for row in summaries}),
+        panels=wer.panels(told, styles),
+        table=tables.by_budget(summaries, list(styles), rows[0].get("confidence")),
+        spread=tables.spread(summaries),
+        counts=tables.counts(rows),
+        pairs=compared,
+        paired=how,
+        speakers=errors.speakers(scored),
+        confusions=errors.confusions(scored, confused),
+        systems=alignments.systems(sources, name),
+    )
+
+
+def _sizes(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    from stages.acoustic.report import sizes
+
+    whose: dict[str, list[str]] = {}
+    names = {row["recipe"]: None for row in rows}
+    for name in names:
+        mine = [row for row in rows if row["recipe"] == name]
+        with suppress(KeyError):  # results of an older version
+            for line in sizes(mine).split("\n"):
+                whose.setdefault(line.removeprefix("- "), []).append(name)
+    return _with_names(whose, set(names))
+
+
+def _grouped(pieces: Sequence[Piece]) -> list[tuple[str, list[Piece]]]:
+    """Steps by their state, in the order of the states' first."""
+    found: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        found.setdefault(piece.state, []).append(piece)
+    return list(found.items())
+
+
+def _steps(source: Source) -> Table:
+    """Every step of a source, with its state and what it took."""
+    header = [head("Step", figure=False), head("State", figure=False)]
+    header += [head("Seconds"), head("Why", figure=False)]
+    body = [
+        [
+            head(piece.title, figure=False),
+            word(piece.state),
+            Cell(f"{piece.stamp.seconds:,.0f}" if piece.stamp else "-"),
+            word("; ".join(piece.reasons[:3])),
+        ]
+        for piece in source.pieces
+    ]
+    return Table(f"Steps of {source.name}", header, body)
+
+
+def _with_names(whose: Mapping[str, Sequence[str]], every: set[str]) -> list[tuple[str, str]]:
+    """(names, text) for each text; no names where it is that of all."""
+    return [
+        ("" if set(names) == every else ", ".join(dict.fromkeys(names)), text)
+        for text, names in whose.items()
+    ]
+
+
+def _notes(sources: Sequence[Source], summaries: Sequence[Row]) -> list[tuple[str, str]]:
+    """(whose, note): what is needed to judge the figures; of all: no name."""
+    from stages.acoustic.notes import notes
+
+    whose: dict[str, list[str]] = {}
+    scored = [source for source in sources if source.rows]
+    for source in scored:
+        mine = [row for row in summaries if row["recipe"] == source.name]
+        try:
+            told = notes(source.rows, mine)
+        except KeyError:
+            told = "Its results.json is of an older version, which told less beside the figures."
+        for note in told.split("\n"):
+            plain = note.removeprefix("- ").replace("**", "").replace("`", "")
+            whose.setdefault(plain, []).append(source.name)
+    return _with_names(whose, {source.name for source in scored})
+
+
+def _curve_table(chart: Chart) -> Table:
+    """A few points of every line, for those who read tables rather than charts."""
+    from stages.report.scales import thinned
+
+    header = [head("updates", figure=False), *(head(line.name) for line in chart.lines)]
+    at = sorted({x for line in chart.lines for x, _ in line.points})
+    known = [dict(line.points) for line in chart.lines]
+    body = [
+        [
+            head(f"{x:,.0f}", figure=False),
+            *(Cell(f"{line[x]:.4g}" if x in line else "-") for line in known),
+        ]
+        for x in thinned(at, 10)
+    ]
+    return Table(f"{chart.title}, {chart.y_label}", header, body)

@@ -1,0 +1,96 @@
+"""The curves of the BERT and of the CTC models, and how well the BERT guesses hidden units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.acoustic.tables import percent
+from stages.report.charts import Chart, Line
+from stages.report.collect import Source
+from stages.report.curves import by_folder, chart, points, read_json
+from stages.report.tables import Cell, Table, head
+
+# Figures of a history: name, title, axis, factor.
+BERT_FIGURES = (
+    ("loss", "Loss on hidden units", "nats", 1.0),
+    ("accuracy", "Hidden units guessed right", "%", 100.0),
+    ("dev_loss", "Loss on hidden units of speech kept back", "nats", 1.0),
+    ("dev_accuracy", "Hidden units of speech kept back guessed right", "%", 100.0),
+)
+CTC_FIGURES = (
+    ("loss", "CTC loss", "nats per label", 1.0),
+    ("dev_wer", "WER on dev, greedy", "%", 100.0),
+    ("dev_cer", "CER on dev, greedy", "%", 100.0),
+)
+GUESSES = (
+    ("accuracy", "This BERT"),
+    ("accuracy_nearest", "Nearest unit that is seen"),
+    ("accuracy_most_frequent", "Most frequent unit"),
+)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The charts of one training or of several on the same axes."""
+
+    name: str
+    charts: Sequence[Chart]
+    table: Table | None = None
+
+
+def berts(sources: Sequence[Source]) -> Curves | None:
+    """All BERTs together; None where no source has one that was trained here."""
+    told = []
+    for name, piece in by_folder(sources, "bert"):
+        assert piece.folder is not None  # it is done
+        told.append((name, read_json(piece.folder / "pretraining.json")))
+    trained = [(name, facts) for name, facts in told if facts.get("history")]
+    if not trained:
+        return None
+    charts = []
+    for figure, title, unit, factor in BERT_FIGURES:
+        lines = [
+            Line(name, style, points(facts["history"], figure, factor))
+            for style, (name, facts) in enumerate(trained)
+        ]
+        if made := chart(title, unit, lines):
+            charts.append(made)
+    return Curves("BERT", charts, _guesses(trained))
+
+
+def _guesses(trained: Sequence[tuple[str, dict[str, Any]]]) -> Table:
+    header = [head("BERT", figure=False), *(head(name) for _, name in GUESSES), head("Loss, nats")]
+    body = [
+        [
+            head(name, figure=False),
+            *(Cell(percent(facts.get(key))) for key, _ in GUESSES),
+            Cell(f"{facts['loss']:.3f}" if "loss" in facts else "-"),
+        ]
+        for name, facts in trained
+    ]
+    caption = "Hidden units of speech kept back that are guessed right, in %, beside two guesses."
+    return Table(caption, header, body)
+
+
+def ctc(sources: Sequence[Source]) -> list[Curves]:
+    """The CTC trainings of each source, a line per budget and seed."""
+    found = []
+    for source in sources:
+        trained = []
+        for piece in source.done("finetune"):
+            assert piece.folder is not None  # it is done
+            history = read_json(piece.folder / "training.json").get("history", [])
+            trained.append((piece.label, history))
+        charts = []
+        for figure, title, unit, factor in CTC_FIGURES:
+            lines = [
+                Line(label, style, points(history, figure, factor))
+                for style, (label, history) in enumerate(trained)
+            ]
+            if made := chart(title, unit, lines, low=0):
+                charts.append(made)
+        if charts:
+            found.append(Curves(source.name, charts))
+    return found
