@@ -382,7 +382,7 @@ def test_speech_that_is_not_pretrained_on_is_not_discretized(
         (["corpus.root=/no/such/folder"], "No such corpus folder: /no/such/folder"),
         (["corpus.train=no.tsv"], "No such corpus list"),
         (["corpus.pretrain_on=[unlabelled]"], "pretrain_on"),
-        (["quantizer.type=none"], "quantizer.type is none"),
+        (["quantizer.type=none"], "needs quantizer type gumbel or kmeans"),
         (["quantizer.from=/no/such/folder"], "quantizer.from: /no/such/folder"),
         (["bert.from=/no/such/folder"], "bert.from: /no/such/folder"),
         (["lm.text=/no/such/file"], "lm.text: /no/such/file"),
