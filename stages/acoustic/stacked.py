@@ -1,4 +1,7 @@
-"""An acoustic encoder on the hidden vectors of a BERT, as in the vq-wav2vec paper."""
+"""An acoustic encoder on the hidden vectors of a BERT, as in the vq-wav2vec paper.
+
+There it was wav2letter's convolutions; here it is one of the encoders that features have.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.recipe import BertSettings
 from stages.acoustic.encoders import FeatureEncoder, UnitEncoder
+from stages.acoustic.recurrent import RecurrentEncoder
 from stages.units.bert import bert_config
 
 if TYPE_CHECKING:
@@ -16,10 +20,11 @@ if TYPE_CHECKING:
 
 
 class StackedEncoder(nn.Module):
-    """A convolution and a Transformer on a BERT, frozen or fine-tuned with them.
+    """A convolution and a Transformer or LSTMs on a BERT, frozen or fine-tuned with them.
 
     Args:
-        config: {"under": config of the UnitEncoder, "over": config of the FeatureEncoder}.
+        config: {"under": config of the UnitEncoder, "over": config of the FeatureEncoder, or of
+            the RecurrentEncoder, which has no "bert"}.
         under: the BERT with its weights; without, one that has none.
     """
 
@@ -27,7 +32,8 @@ class StackedEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.under = under or UnitEncoder(config["under"])
-        self.over = FeatureEncoder(config["over"])
+        kind = FeatureEncoder if "bert" in config["over"] else RecurrentEncoder
+        self.over: FeatureEncoder | RecurrentEncoder = kind(config["over"])
         self.dim, self.stride = self.over.dim, self.over.stride
         self.mask_channels = self.under.mask_channels
         self.longest_frames = min(self.under.longest_frames, self.over.longest_frames)
@@ -50,10 +56,10 @@ class StackedEncoder(nn.Module):
 
 def over_config(settings: AcousticSettings, under: UnitEncoder) -> dict[str, Any]:
     """The config of the encoder that stands on `under`, for utterances as long as it takes."""
+    told = {"channels": under.dim, "stride": settings.stride}
+    if settings.kind == "lstm":
+        size = settings.dim
+        return told | settings.model_dump(include={"layers", "dim", "dropout"}) | {"hidden": size}
     sizes = settings.model_dump(include={"layers", "dim", "ffn_dim", "heads", "dropout"})
     sizes["positions"] = under.longest_frames
-    return {
-        "channels": under.dim,
-        "stride": settings.stride,
-        "bert": bert_config(BertSettings(**sizes), 1),
-    }
+    return told | {"bert": bert_config(BertSettings(**sizes), 1)}

@@ -27,11 +27,13 @@ STAGES = frozenset({"quantizer", "discretize", "bert"})
 class AcousticSettings(Section):
     """Layers on the BERT's hidden vectors, without pretraining."""
 
-    kind: Literal["transformer"] = "transformer"
+    kind: Literal["transformer", "lstm"] = Field(
+        "transformer", description="lstm: bidirectional ones, as the front-end mfcc has"
+    )
     layers: int = Field(2, ge=1)
-    dim: int = Field(192, ge=8)
-    ffn_dim: int = Field(768, ge=8)
-    heads: int = Field(4, ge=1)
+    dim: int = Field(192, ge=8, description="of vectors; of an LSTM's directions too")
+    ffn_dim: int = Field(768, ge=8, description="of a Transformer")
+    heads: int = Field(4, ge=1, description="of a Transformer")
     dropout: float = Field(0.1, ge=0, lt=1)
     stride: int = Field(1, ge=1, le=8, description="frames joined before these layers")
 

@@ -31,6 +31,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "acoustic": {"acoustic": ACOUSTIC},
     "acoustic of stride 2": {"acoustic": ACOUSTIC | {"stride": 2}},
     "frozen": {"freeze": True},
+    "frozen, LSTMs": {"freeze": True, "acoustic": ACOUSTIC | {"kind": "lstm"}},
     "frozen, layer weights, acoustic": {
         "freeze": True,
         "layer_weights": True,
