@@ -9,7 +9,9 @@ padding.
 
 Lengths are those of speechocean762's training speech, 20 ms a unit, where it is at hand, else
 drawn from a log-normal distribution of their median and spread. The units themselves are
-drawn at random: they cost the same. `BENCH_BERT=small` measures the papers' BERT small.
+drawn at random: they cost the same. What gains is that there is no padding and that the output
+layer sees hidden frames alone; the latter counts for less as the layers grow. `BENCH_BERT=small`
+measures the papers' BERT small.
 
 `python -m tests.benchmarks.bench_bert [SIDE]` shows what takes the time of an update.
 """
