@@ -15,7 +15,7 @@ from stages.report.tables import decoder_name
 
 WORDS_AT_MOST = 60  # of an utterance
 MOST_OF_A_KIND = 8  # worst ones of a system, and drawn ones
-SHOWN_IN_ALL = 400  # about so many on the page
+SHOWN_IN_ALL = 240  # about so many on the page
 
 KINDS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 
@@ -59,14 +59,17 @@ class System:
     drawn: Sequence[Utterance]
 
 
-def systems(sources: Sequence[Source], test_set: str) -> list[System]:
+def systems(sources: Sequence[Source], test_set: str, test_sets: int = 1) -> list[System]:
     """Of each source and fold the model of its largest budget (and first seed).
 
     The worst have the highest WER, the last decoder's; the drawn ones are the same for all
     systems, as a hash of their ids decides.
+
+    Args:
+        test_sets: how many share the page.
     """
     chosen = [pair for source in sources for pair in _models(source, test_set)]
-    each = min(max(SHOWN_IN_ALL // max(2 * len(chosen), 1), 2), MOST_OF_A_KIND)
+    each = min(max(SHOWN_IN_ALL // max(2 * len(chosen) * test_sets, 1), 2), MOST_OF_A_KIND)
     return [_system(name, budget, piece, each) for name, budget, piece in chosen]
 
 

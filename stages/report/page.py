@@ -112,6 +112,7 @@ def _test_set(
     summaries = [row for _, row in told]
     scored = [system for system, _ in told]
     words = {(tuple(row["folds"]), row["reference_words"]) for row in summaries}
+    every = [row for source in sources for row in source.rows]
     confused = {source.name: source.results.confusions for source in sources}
     compared, how = errors.pairs(scored, next(iter(styles)))
     return TestSet(
@@ -126,7 +127,7 @@ def _test_set(
         paired=how,
         speakers=errors.speakers(scored),
         confusions=errors.confusions(scored, confused),
-        systems=alignments.systems(sources, name),
+        systems=alignments.systems(sources, name, len({row["test_set"] for row in every})),
     )
 
 

@@ -16,6 +16,7 @@ ROUND_SECONDS = [
     *(n * MINUTE for n in (1, 2, 5, 10, 20, 30)),
     *(n * 10**power * HOUR for power in range(5) for n in (1, 2, 5)),
 ]
+COARSE_SECONDS = [1.0, 10.0, MINUTE, 10 * MINUTE, *(10**power * HOUR for power in range(5))]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def speech(seconds: Sequence[float], most: int = 5) -> Scale:
         low, high = low / 2, high * 2
     apart = math.log(high / low) / most
     ticks: list[Tick] = []
-    for value in ROUND_SECONDS:
+    coarse = [value for value in COARSE_SECONDS if low <= value <= high]
+    for value in coarse if len(coarse) > 2 else ROUND_SECONDS:
         if low <= value <= high and not (ticks and math.log(value / ticks[-1].value) < apart):
             ticks.append(Tick(value, _spoken(value)))
     return Scale(low, high, ticks, log=True)
