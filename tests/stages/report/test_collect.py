@@ -1,0 +1,72 @@
+"""What is found of each argument, and what is said where it is not what one might think."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import UserError
+from stages.report.collect import collect
+
+Make = Callable[..., Any]
+
+
+def test_file_folder_and_results_tell_the_same_figures(whole: Any) -> None:
+    named = [str(whole.file), "tiny", str(whole.folder / "results.json")]
+    for name in named:
+        (source,) = collect([name], whole.exp)
+        assert source.rows == whole.rows
+        assert source.results.counts is not None
+        assert source.results.confusions.keys() == source.results.counts.keys()
+    by_file, by_folder = (collect([name], whole.exp)[0] for name in named[:2])
+    assert {p.title for p in by_file.done("score")} == {p.title for p in by_folder.done("score")}
+
+
+def test_sources_of_one_name_are_told_apart(whole: Any) -> None:
+    sources = collect([str(whole.file), "tiny"], whole.exp)
+    assert [s.name for s in sources] == [f"tiny ({whole.file})", "tiny (tiny)"]
+    for source in sources:
+        assert {row["recipe"] for row in source.rows} == {source.name}
+
+
+def test_an_argument_given_twice_is_shown_once(whole: Any) -> None:
+    assert len(collect(["tiny", "tiny"], whole.exp)) == 1
+
+
+def test_runs_joined_by_a_plus_are_one_system(whole: Any, tmp_path: Path) -> None:
+    other = tmp_path / "again.json"
+    other.write_text(json.dumps([row | {"recipe": "again"} for row in whole.rows]))
+    (source,) = collect([f"tiny+{other}"], whole.exp)
+    assert {row["recipe"] for row in source.rows} == {"tiny"}
+    assert len(source.rows) == 2 * len(whole.rows)
+    assert "Several runs joined" in source.remarks[0]
+    assert "0.0" in whole.page(f"tiny+{other}")  # deviation over the two
+
+
+def test_a_recipe_whose_corpus_is_elsewhere_is_shown_as_its_last_run_left_it(make: Make) -> None:
+    made = make()
+    corpus = Path(str(made.recipe.corpus.root))
+    shutil.move(corpus, corpus.with_name("elsewhere"))
+    (source,) = collect([str(made.file)], made.exp)
+    assert source.rows == made.rows
+    assert source.done("finetune")
+    assert any("No such corpus folder" in remark for remark in source.remarks)
+    with pytest.raises(UserError, match="No such corpus folder"):
+        collect([str(made.file)], made.exp, ["finetune.updates=7"])
+
+
+def test_what_was_made_from_something_stale_is_not_shown(make: Make) -> None:
+    made = make()
+    link = made.folder / "1-quantizer"
+    told = json.loads((link / "stamp.json").read_text())
+    (link / "stamp.json").write_text(json.dumps(told | {"digest": "another"}))
+    (source,) = collect([str(made.file)], made.exp)
+    assert source.rows == []
+    states = {piece.title: piece.state for piece in source.pieces}
+    assert states["1 quantizer"] == states["0 prepare train"] == "done"
+    assert states["2 discretize train"] == states["7 score test/all"] == "stale"
