@@ -277,7 +277,7 @@ def test_a_score_is_told_with_its_fold(
             store.path(step).mkdir(parents=True)
             facts = {"speech_seconds": 2.0, "rejected": SPEAKERS.index(str(step.fold))}
             (store.path(step) / "summary.json").write_text(json.dumps(facts))
-    told = [publish._scored(digits_recipe(), s, store) for s in steps if s.stage == "score"]
+    told = [publish.scored(digits_recipe(), s, store) for s in steps if s.stage == "score"]
     assert [(t.fold, t.budget, t.test_set) for t in told] == [
         (fold, budget, "test") for fold in SPEAKERS for budget in ("2s", "all")
     ]
