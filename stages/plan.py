@@ -238,6 +238,7 @@ class _Planner:
             inputs["bert"] = self.bert
         else:  # the size of the Transformer, not how it would be pretrained
             sizes = ["layers", "dim", "ffn_dim", "heads", "dropout", "positions"]
+            sizes.append("attention_dropout")
             if self.vocabulary is not None:
                 sizes.append("embedding_init")
             told["bert"] = {k: v for k, v in recipe.bert.signed().items() if k in sizes}

@@ -134,6 +134,7 @@ def _kept_back(names: list[str]) -> set[str]:
 
 def bert_config(settings: BertSettings, vocabulary_size: int) -> dict[str, Any]:
     """Arguments of transformers.BertConfig."""
+    attention_dropout = settings.attention_dropout
     return {
         "vocab_size": vocabulary_size,
         "hidden_size": settings.dim,
@@ -141,7 +142,9 @@ def bert_config(settings: BertSettings, vocabulary_size: int) -> dict[str, Any]:
         "num_attention_heads": settings.heads,
         "intermediate_size": settings.ffn_dim,
         "hidden_dropout_prob": settings.dropout,
-        "attention_probs_dropout_prob": settings.dropout,
+        "attention_probs_dropout_prob": (
+            settings.dropout if attention_dropout is None else attention_dropout
+        ),
         "max_position_embeddings": settings.positions,
         "type_vocab_size": 1,
         "pad_token_id": 0,

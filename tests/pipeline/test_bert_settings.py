@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.recipe import BertSettings
+from stages.units.bert import bert_config
 
 SIZES = ("layers", "dim", "ffn_dim", "heads", "dropout")
 
@@ -40,3 +41,15 @@ def test_a_preset_is_signed_as_the_sizes_that_it_stands_for() -> None:
 def test_what_cannot_be_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=r"preset|multiple of heads"):
         BertSettings(**given)
+
+
+def test_attention_drops_out_as_the_rest_unless_the_recipe_says_otherwise() -> None:
+    def of_attention(**given: float) -> float:
+        made = bert_config(BertSettings(dropout=0.2, **given), vocabulary_size=9)
+        assert made["hidden_dropout_prob"] == 0.2
+        return float(made["attention_probs_dropout_prob"])
+
+    assert of_attention() == 0.2
+    assert of_attention(attention_dropout=0.0) == 0.0
+    assert "attention_dropout" not in BertSettings().signed()
+    assert BertSettings(attention_dropout=0.0).signed()["attention_dropout"] == 0.0
