@@ -11,8 +11,10 @@ from typing import Any
 from stages.quantizer.stage import CODEBOOK, HISTORY
 from stages.report.charts import Chart, Line, Rule
 from stages.report.collect import Source
-from stages.report.curves import by_folder, chart, points, read_json
+from stages.report.curves import Record, at_work, by_folder, chart, points, read_json
 from stages.report.tables import Cell, Table, head
+
+MOST_GROUPS = 8
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,15 @@ def codebooks(sources: Sequence[Source]) -> list[Codebook]:
     for name, piece in by_folder(sources, "quantizer"):
         assert piece.folder is not None  # it is done
         told = read_json(piece.folder / CODEBOOK)
-        found.append(_codebook(name, told, piece.folder))
+        found.append(_codebook(name, told, _records(piece.folder / HISTORY)))
+    for name, records in at_work(sources, "quantizer"):
+        figure = chart("Contrastive loss", "bits", [_loss(records)])
+        charts = [*_groups_over_updates(records), *([figure] if figure else [])]
+        found.append(Codebook(name, "As far as its training has come.", "", charts, None))
     return found
 
 
-def _codebook(name: str, told: Mapping[str, Any], folder: Path) -> Codebook:
+def _codebook(name: str, told: Mapping[str, Any], records: Sequence[Record]) -> Codebook:
     from stages.quantizer.health import figures, in_words
 
     words = [f"Type: {told.get('quantizer', 'unknown')}."]
@@ -59,7 +65,7 @@ def _codebook(name: str, told: Mapping[str, Any], folder: Path) -> Codebook:
     if repairs := told.get("repairs"):
         at = ", ".join(f"{repair['update']:,}" for repair in repairs)
         words.append(f"Repaired after a collapse at update {at} (dashed lines).")
-    charts = _charts(told, folder)
+    charts = _charts(told, records)
     if not charts:
         words.append("No training of it is known (it was fitted or imported).")
     table = _groups(told) if "groups" in told else None
@@ -70,7 +76,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def _charts(told: Mapping[str, Any], folder: Path) -> list[Chart]:
+def _charts(told: Mapping[str, Any], records: Sequence[Record]) -> list[Chart]:
     """Perplexity, codes in use and loss over the training, as far as they are there."""
     from stages.quantizer.health import collapsed_below
 
@@ -83,11 +89,23 @@ def _charts(told: Mapping[str, Any], folder: Path) -> list[Chart]:
         charts.append(chart(f"Perplexity, of {codes}", "codes", lines, [floor], 0, repaired))
         lines = _by_group(history, "codes_in_use")
         charts.append(chart(f"Codes in use, of {codes}", "codes", lines, (), 0, repaired))
-    records = _records(folder / HISTORY)
     rules = [Rule(c, f"chance {c:.2f}")] if (c := told.get("chance_bits")) is not None else []
-    line = Line("contrastive loss", 3, points(records, "loss_bits"))
-    charts.append(chart("Contrastive loss", "bits", [line], rules, None, repaired))
+    charts.append(chart("Contrastive loss", "bits", [_loss(records)], rules, None, repaired))
     return [c for c in charts if c is not None]
+
+
+def _loss(records: Sequence[Record]) -> Line:
+    return Line("contrastive loss", 3, points(records, "loss_bits"))
+
+
+def _groups_over_updates(records: Sequence[Record]) -> list[Chart]:
+    """Perplexity and codes in use from windows that have a figure per group."""
+    charts = []
+    for name, title in (("perplexity", "Perplexity"), ("codes_in_use", "Codes in use")):
+        lines = [Line(f"group {g}", g, points(records, f"{name}_{g}")) for g in range(MOST_GROUPS)]
+        if made := chart(title, "codes", lines, low=0):
+            charts.append(made)
+    return charts
 
 
 def _by_group(history: Mapping[str, Any], name: str) -> list[Line]:

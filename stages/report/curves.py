@@ -25,6 +25,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return told
 
 
+def so_far(piece: Piece) -> list[dict[str, float]]:
+    """What a training that was interrupted, or is at work, has logged to TensorBoard."""
+    if piece.curves is None or not piece.curves.is_dir():
+        return []
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(piece.curves), size_guidance={"scalars": 0})
+    events.Reload()
+    records: dict[int, dict[str, float]] = {}
+    for tag in events.Tags()["scalars"]:
+        for event in events.Scalars(tag):
+            record = records.setdefault(event.step, {"update": float(event.step)})
+            record[tag.rpartition("/")[2]] = event.value
+    return [records[step] for step in sorted(records)]
+
+
 def points(history: Sequence[Record], figure: str, factor: float = 1.0) -> list[Point]:
     """(update, figure) of the records that have it, thinned."""
     known = [
@@ -67,6 +83,16 @@ def chart(
         moments=moments,
         legend=len(drawn) > 1,
     )
+
+
+def at_work(sources: Iterable[Source], stage: str) -> list[tuple[str, list[dict[str, float]]]]:
+    """The names and records of those trainings of a stage that are not finished."""
+    found = []
+    for source in sources:
+        for piece in source.unfinished:
+            if piece.stage == stage and piece.state == "interrupted" and (told := so_far(piece)):
+                found.append((f"{source.name} {piece.label}".rstrip() + ", not finished", told))
+    return found
 
 
 def by_folder(sources: Iterable[Source], stage: str) -> list[tuple[str, Piece]]:

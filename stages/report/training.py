@@ -9,7 +9,7 @@ from typing import Any
 from stages.acoustic.tables import percent
 from stages.report.charts import Chart, Line
 from stages.report.collect import Source
-from stages.report.curves import by_folder, chart, points, read_json
+from stages.report.curves import at_work, by_folder, chart, points, read_json
 from stages.report.tables import Cell, Table, head
 
 # Figures of a history: name, title, axis, factor.
@@ -47,17 +47,18 @@ def berts(sources: Sequence[Source]) -> Curves | None:
         assert piece.folder is not None  # it is done
         told.append((name, read_json(piece.folder / "pretraining.json")))
     trained = [(name, facts) for name, facts in told if facts.get("history")]
-    if not trained:
+    drawn = [(name, facts["history"]) for name, facts in trained] + at_work(sources, "bert")
+    if not drawn:
         return None
     charts = []
     for figure, title, unit, factor in BERT_FIGURES:
         lines = [
-            Line(name, style, points(facts["history"], figure, factor))
-            for style, (name, facts) in enumerate(trained)
+            Line(name, style, points(history, figure, factor))
+            for style, (name, history) in enumerate(drawn)
         ]
         if made := chart(title, unit, lines):
             charts.append(made)
-    return Curves("BERT", charts, _guesses(trained))
+    return Curves("BERT", charts, _guesses(trained) if trained else None)
 
 
 def _guesses(trained: Sequence[tuple[str, dict[str, Any]]]) -> Table:
@@ -83,6 +84,7 @@ def ctc(sources: Sequence[Source]) -> list[Curves]:
             assert piece.folder is not None  # it is done
             history = read_json(piece.folder / "training.json").get("history", [])
             trained.append((piece.label, history))
+        trained += at_work([source], "finetune")
         charts = []
         for figure, title, unit, factor in CTC_FIGURES:
             lines = [

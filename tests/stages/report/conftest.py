@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.freshness import StepState, examine
 from pipeline.recipe import Recipe, ScoreSettings
 from pipeline.runner import Run
 from pipeline.stage import Step, StepContext
@@ -133,9 +134,14 @@ class Made:
     rows: list[dict[str, Any]]
     changes: Sequence[str]
 
+    steps: Sequence[Step]
+
     @property
     def folder(self) -> Path:
         return self.exp / self.recipe.name
+
+    def states(self) -> list[StepState]:
+        return examine(self.steps, Store(self.exp / "store"), self.folder)
 
     def page(self, *named: object, changes: Sequence[str] = ()) -> str:
         """The report of this recipe, or of what is named."""
@@ -165,7 +171,7 @@ def make(
         if not unfinished(job.examine(), published(every)):
             publish(recipe, every, store, links)
             rows = json.loads((links / "results.json").read_text("utf-8"))
-        return Made(tmp_path / "tiny.yaml", exp, recipe, rows, changes)
+        return Made(tmp_path / "tiny.yaml", exp, recipe, rows, changes, every)
 
     return made
 

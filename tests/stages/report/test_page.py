@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch.utils.tensorboard import SummaryWriter
+
 Make = Callable[..., Any]
 Parse = Callable[[str], Any]
 
@@ -182,3 +184,29 @@ def test_recipes_share_a_chart_and_what_they_share_is_shown_once(make: Make, par
     assert sum(c.startswith("On 500 frames") for c in page.tables) == 1
     assert "tiny, other" in page.text
     assert {row["recipe"] for row in two.rows} == {"other"}
+
+
+def test_a_training_that_was_interrupted_is_shown_as_far_as_it_came(
+    make: Make, parse: Parse
+) -> None:
+    made = make(last=0)
+    for stage, tags in (
+        ("1-quantizer", {"quantizer/loss_bits": 3.25, "quantizer/perplexity_0": 6.5}),
+        ("3-bert", {"loss": 2.75}),
+        ("5-finetune-all", {"loss": 1.5}),
+    ):
+        step = stage.partition("-")[2].partition("-")[0]
+        writer = SummaryWriter(str(made.folder / "tensorboard" / stage))
+        for update in (25, 50):
+            for tag, value in tags.items():
+                writer.add_scalar(tag, value + 1 / update, update)
+        writer.close()
+        (state,) = (s for s in made.states() if s.step.link_name == stage)
+        assert state.step.stage == step
+        (made.exp / "store" / f"{state.step.artifact_name}.partial").mkdir()
+    page = parse(made.page())
+    assert "Interrupted: 1 quantizer, 3 bert, 5 finetune all." in page.text
+    assert page.table("Contrastive loss")[1:] == [["25", "3.29"], ["50", "3.27"]]
+    assert page.table("Perplexity")[-1] == ["50", "6.52"]
+    assert page.table("Loss on hidden units")[-1] == ["50", "2.77"]
+    assert page.table("CTC loss")[0] == ["updates", "tiny all, not finished"]
