@@ -114,7 +114,10 @@ class _Planner:
     def _prepare(self, hashes: FileHashes) -> None:
         recipe = self.recipe
         self.splits: dict[str, Step] = {}
+        hears_it = self.uses and "unlabelled" in recipe.corpus.pretrain_on  # stages 1 to 3
         for name, rows in sources.splits(recipe.corpus).items():
+            if name.startswith("unlabelled/") and not hears_it:
+                continue
             fold = None if sources.is_listed(recipe.corpus, name) else self.fold
             known = self.shared.get(name) if fold is None else None
             step = known or prepare.split_step(recipe, name, rows, hashes)

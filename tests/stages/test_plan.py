@@ -336,6 +336,17 @@ def test_log_mel_uses_no_pretraining(make_recipe: MakeRecipe, make_plan: MakePla
     assert {s.number for s in made} == {0, 4, 5, 6, 7}
 
 
+@pytest.mark.parametrize("change", ["frontend=log_mel", "corpus.pretrain_on=[train]"])
+def test_speech_without_transcripts_is_left_alone_where_nothing_hears_it(
+    make_recipe: MakeRecipe, make_plan: MakePlan, change: str
+) -> None:
+    def told(*changes: str) -> list[str]:
+        return [s.title for s in make_plan(make_recipe("corpus.unlabelled=[more.tsv]", *changes))]
+
+    assert "0 prepare unlabelled/0" in told()
+    assert "0 prepare unlabelled/0" not in told(change)
+
+
 def test_log_mel_depends_on_the_size_of_the_transformer_and_not_its_pretraining(
     make_recipe: MakeRecipe, make_plan: MakePlan
 ) -> None:
