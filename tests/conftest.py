@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import soundfile
@@ -25,6 +26,11 @@ from pipeline.stage import Step, StepContext
 from pipeline.store import Store
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A busy machine is no fault of the code.
+hypothesis.settings.register_profile(
+    "no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("no clock")
 
 HEADER = "utt_id\tspeaker\tpath\ttranscript\n"
 SENTENCES = ["turn left", "turn right", "go home now", "stop", "go left", "stop right now"]

@@ -16,7 +16,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(samples).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(length=st.integers(0, 60_000), longest=st.integers(2000, 9000), seed=st.integers(0, 99))
 def test_pieces_hold_every_sample_once_and_none_is_too_long_or_short(
     length: int, longest: int, seed: int

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.readers import in_groups, read_ahead
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sizes=st.lists(st.integers(1, 9)), limit=st.integers(1, 20), readers=st.integers(1, 4))
 def test_all_is_read_in_order_within_the_limit(sizes: list[int], limit: int, readers: int) -> None:
     lock, held, most = threading.Lock(), 0, 0

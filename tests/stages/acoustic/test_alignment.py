@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.acoustic.alignment import align, readable
@@ -47,7 +47,6 @@ def test_counts_equal_those_of_sclite(
 words = st.lists(st.sampled_from("abcd"), max_size=9)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(words, words)
 def test_an_alignment_is_of_the_words_in_their_order_and_the_cheapest(
     said: list[str], heard: list[str]

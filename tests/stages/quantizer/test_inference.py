@@ -142,7 +142,7 @@ def test_features_and_codes_are_those_of_fairseq(kind: str) -> None:
         assert torch.equal(units_FG, codes_BFG[0])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lengths=LENGTHS, kind=st.sampled_from(sorted(KINDS)), seed=st.integers(0, 1000))
 def test_codes_in_any_batch_are_those_alone(lengths: list[int], kind: str, seed: int) -> None:
     quantizer = model(**KINDS[kind])
@@ -157,7 +157,7 @@ def test_codes_in_any_batch_are_those_alone(lengths: list[int], kind: str, seed:
             assert torch.equal(found.units_FG, expected)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     lengths=LENGTHS,
     kind=st.sampled_from(sorted(KINDS)),
@@ -206,7 +206,7 @@ def test_fp32_products_keep_all_digits_whatever_the_process_allows(
     assert seen == [(False, "highest", True)] * 2
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lengths=LENGTHS, kind=st.sampled_from(sorted(KINDS)), padding=st.integers(0, 900))
 def test_padding_changes_no_code(lengths: list[int], kind: str, padding: int) -> None:
     quantizer = model(**KINDS[kind])
@@ -220,7 +220,7 @@ def test_padding_changes_no_code(lengths: list[int], kind: str, padding: int) ->
         assert units_FG.shape == (quantizer.frames(len(samples_S)), 2)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(lengths=st.lists(st.integers(250, 3000), min_size=1, max_size=6))
 def test_packed_utterances_know_nothing_of_each_other(lengths: list[int]) -> None:
     """What a GPU does with a batch: all utterances in the same matrix products."""
