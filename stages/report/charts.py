@@ -115,6 +115,7 @@ class _Drawn:
     bars: str
     marks: Sequence[Point]
     faint: Sequence[Point]
+    alone: Sequence[Point]
 
 
 def svg(chart: Chart, name: str) -> Markup:
@@ -150,6 +151,7 @@ def _y(chart: Chart, value: float) -> float:
 def _drawn(chart: Chart, line: Line) -> _Drawn:
     upper = [(x, high) for x, _, high in line.band]
     lower = [(x, low) for x, low, _ in reversed(line.band)]
+    is_alone = len(line.points) == 1 and not line.marks  # one point joins nothing
     bars = "".join(
         f"M{_x(chart, m.x):g} {_y(chart, m.low):g}V{_y(chart, m.high):g}" for m in line.marks
     )
@@ -160,10 +162,11 @@ def _drawn(chart: Chart, line: Line) -> _Drawn:
         bars=bars,
         marks=[(_x(chart, m.x), _y(chart, m.y)) for m in line.marks],
         faint=[(_x(chart, x), _y(chart, y)) for x, y in line.faint],
+        alone=[(_x(chart, x), _y(chart, y)) for x, y in line.points] if is_alone else [],
     )
 
 
 def _path(chart: Chart, points: Sequence[Point]) -> str:
-    """Joined by straight lines; a single point needs its marker to be seen."""
+    """Joined by straight lines."""
     places = [f"{_x(chart, x):g} {_y(chart, y):g}" for x, y in points]
     return f"M{'L'.join(places)}" if places else ""

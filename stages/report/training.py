@@ -16,13 +16,13 @@ from stages.report.tables import Cell, Table, head
 BERT_FIGURES = (
     ("loss", "Loss on hidden units", "nats", 1.0),
     ("accuracy", "Hidden units guessed right", "%", 100.0),
-    ("dev_loss", "Loss on hidden units of speech kept back", "nats", 1.0),
-    ("dev_accuracy", "Hidden units of speech kept back guessed right", "%", 100.0),
+    ("dev_loss", "Loss on speech kept back", "nats", 1.0),
+    ("dev_accuracy", "Guessed right, speech kept back", "%", 100.0),
 )
 CTC_FIGURES = (
     ("loss", "CTC loss", "nats per label", 1.0),
+    ("dev_loss", "CTC loss on dev", "nats per label", 1.0),
     ("dev_wer", "WER on dev, greedy", "%", 100.0),
-    ("dev_cer", "CER on dev, greedy", "%", 100.0),
 )
 GUESSES = (
     ("accuracy", "This BERT"),

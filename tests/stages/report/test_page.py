@@ -210,3 +210,14 @@ def test_a_training_that_was_interrupted_is_shown_as_far_as_it_came(
     assert page.table("Perplexity")[-1] == ["50", "6.52"]
     assert page.table("Loss on hidden units")[-1] == ["50", "2.77"]
     assert page.table("CTC loss")[0] == ["updates", "tiny all, not finished"]
+
+
+def test_a_curve_of_one_point_can_be_seen(make: Make) -> None:
+    """An evaluation at the end of a short training, say."""
+    made = make()
+    path = made.folder / "3-bert" / "pretraining.json"
+    told = json.loads(path.read_text())
+    told["history"][-1]["dev_loss"] = 2.5
+    assert 'class="alone"' not in made.page()
+    path.write_text(json.dumps(told))
+    assert made.page().count('class="alone"') == 1
