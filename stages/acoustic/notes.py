@@ -24,7 +24,7 @@ def notes(rows: Sequence[Row], summaries: Sequence[Row]) -> str:
         f"Intervals: {100 * first['confidence']:g} %, bootstrap over {unit}. They tell how sure "
         "the test set is, not how much another training would differ.",
         *_several(rows),
-        _language_model(first),
+        _language_model(rows),
         f"{overlap(rows)[0]}.",
         _tuning(rows),
         *_dev_note(rows),
@@ -35,42 +35,84 @@ def notes(rows: Sequence[Row], summaries: Sequence[Row]) -> str:
 
 def _several(rows: Sequence[Row]) -> list[str]:
     """How seeds and folds are put together, and that there is one seed where there is."""
-    seeds, folds = ({row[k] for row in rows} for k in ("seed", "fold"))
+    seeds, folds = (list(dict.fromkeys(row[k] for row in rows)) for k in ("seed", "fold"))
     told = []
     if len(folds) > 1:
         told.append(f"{len(folds)} folds: errors and words of all are summed.")
-    if len(seeds) > 1:
+    if len(seeds) == 1:
+        told.append("One seed: how much another training would differ is not shown.")
+    elif runs := _joined(seeds):
+        told.append(
+            f"{len(runs)} runs of one system are joined: {', '.join(map(str, seeds))}. The figures "
+            "are their mean; its interval takes an utterance's errors averaged over them. Each "
+            "run has its own pretraining, so deviations over seeds hold that of pretraining too "
+            "(unless the runs agree in all of its settings)."
+        )
+    else:
         told.append(
             f"{len(seeds)} seeds of the fine-tuning: the mean; its interval takes an utterance's "
             "errors averaged over seeds. Pretraining is the same for all."
         )
-    else:
-        told.append("One seed: how much another training would differ is not shown.")
     return told
 
 
-def _language_model(row: Row) -> str:
-    perplexity = row["lm_perplexity"]
-    told = f"perplexity {perplexity:.1f} on dev" if perplexity else "perplexity on dev unknown"
+def _joined(seeds: Sequence[int | str]) -> list[str]:
+    """The runs that `pipeline.comparison` has joined, by name: there a seed is `run:seed`."""
+    return list(dict.fromkeys(s.rpartition(":")[0] for s in seeds if isinstance(s, str)))
+
+
+def _language_model(rows: Sequence[Row]) -> str:
+    """Of all language models: folds, and runs that are joined, may have one each."""
+    perplexities = [row["lm_perplexity"] for row in rows if row["lm_perplexity"]]
+    order, vocabulary, sentences = (
+        _range([row[f"lm_{key}"] for row in rows], "d")
+        for key in ("order", "vocabulary", "sentences")
+    )
+    known = f"perplexity {_range(perplexities, '.1f')} on dev" if perplexities else ""
+    told = (
+        f"{order}-gram, {known or 'perplexity on dev unknown'}, {vocabulary} words, from "
+        f"{sentences} sentences"
+    )
+    differ = f" ({_by(rows)})" if " to " in told else ""
+    texts = "; ".join(dict.fromkeys(row["lm_text"] for row in rows))
     return (
-        f"Language model: {row['lm_order']}-gram, {told}, {row['lm_vocabulary']} words, from "
-        f"{row['lm_sentences']} sentences: {row['lm_text']}. The same for every budget; it may "
+        f"Language model: {told}{differ}: {texts}. The same for every budget; it may "
         "hold training transcripts from outside of a budget."
     )
 
 
+def _range(values: Sequence[float], form: str) -> str:
+    """`10.2 to 13.1`, or one figure where all are written alike."""
+    return " to ".join(dict.fromkeys(f"{v:{form}}" for v in (min(values), max(values))))
+
+
+def _by(rows: Sequence[Row]) -> str:
+    """What figures differ by that are the same for every budget and decoder."""
+    names = ["fold"] if len({row["fold"] for row in rows}) > 1 else []
+    names += ["run"] if _joined([row["seed"] for row in rows]) else []
+    return f"by {' and '.join(names)}"
+
+
 def overlap(rows: Sequence[Row]) -> tuple[str, int]:
-    """How many transcripts of dev and test the language model has read, told and summed up."""
-    found: dict[str, dict[Any, tuple[int, int]]] = {}
+    """How many transcripts of dev and test the language model has read, told and summed up.
+
+    A set that several folds share counts once. Their texts may hold more or less of it: then
+    both ends are told, and the sum takes the upper one.
+    """
+    found: dict[str, dict[Any, list[tuple[int, int]]]] = {}
     for row in rows:
         for split, key in (("dev", "dev"), (row["test_set"], "test")):
+            which = row.get(f"{key}_split") or row["fold"]  # results of an older version
             counts = row[f"{key}_in_lm_text"], row[f"{key}_utterances"]
-            found.setdefault(split, {})[row["fold"]] = counts
+            found.setdefault(split, {}).setdefault(which, []).append(counts)
     told, total = [], 0
-    for split, folds in found.items():
-        count, utterances = (sum(column) for column in zip(*folds.values(), strict=True))
-        told.append(f"{count} of {utterances} in {split} ({100 * count / utterances:.1f} %)")
-        total += count
+    for split, sets in found.items():
+        utterances = sum(seen[0][1] for seen in sets.values())
+        ends = [sum(end(seen)[0] for seen in sets.values()) for end in (min, max)]
+        share = _range([100 * count / utterances for count in ends], ".1f")
+        by = f", {_by(rows)}" if ends[0] != ends[1] else ""
+        told.append(f"{_range(ends, 'd')} of {utterances} in {split} ({share} %{by})")
+        total += ends[1]
     return (
         "Transcripts that stand word for word in the language model's text: " + ", ".join(told),
         total,

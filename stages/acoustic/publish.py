@@ -70,6 +70,8 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         dev_rejected=int(_summary(store, dev)["rejected"]),
         fold=step.fold,
         alphabet=recipe.text.alphabet,
+        test_split=test.signature,
+        dev_split=dev.signature,
     )
 
 

@@ -38,6 +38,8 @@ class Scored:
         test_rejected, dev_rejected: utterances that stage 0 could not use: they count nowhere.
         fold: which of several cuts of the corpus, or None where there is one.
         alphabet: the letters that the rule of text keeps.
+        test_split, dev_split: signatures of stage 0's splits: equal ones are the same speech,
+            though several folds may be scored on it.
     """
 
     scores: Path
@@ -52,6 +54,8 @@ class Scored:
     dev_rejected: int
     fold: str | None = None
     alphabet: str = ""
+    test_split: str = ""
+    dev_split: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,13 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
         "dev_seconds": told["dev_seconds"],
         "dev_utterances": told["dev_utterances"],
         "dev_rejected": scored.dev_rejected,
+        "dev_split": scored.dev_split,
         "dev_in_lm_text": told["dev_in_lm_text"],
         "test_seconds": told["test"]["seconds"],
         "test_utterances": told["test"]["utterances"],
         "test_speakers": told["test"]["speakers"],
         "test_rejected": scored.test_rejected,
+        "test_split": scored.test_split,
         "test_in_lm_text": told["test_in_lm_text"],
         "lm_order": lm["order"],
         "lm_perplexity": lm["dev_perplexity"],

@@ -1,0 +1,121 @@
+"""What the notes say of several folds, seeds and runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.comparison import read
+from pipeline.recipe import Recipe
+from pipeline.stage import Step
+from pipeline.store import Store
+from stages.acoustic import publish
+from stages.acoustic.notes import notes, overlap
+
+Row = dict[str, Any]
+
+
+def row(**changes: Any) -> Row:
+    told: Row = {"recipe": "digits", "frontend": "unit_bert", "budget": "all", "decoder": "greedy"}
+    told |= {"budget_seconds": 60.0, "seed": 1, "test_set": "test", "fold": None}
+    told |= {"wer": 0.5, "cer": 0.2, "wer_low": 0.4, "wer_high": 0.6, "confidence": 0.95}
+    told |= dict.fromkeys(("substitutions", "deletions", "insertions", "reference_words"), 4)
+    told |= {"alphabet": "abc", "empty_share": 0.0, "dev_seconds": 30.0, "lm_text": "its own text"}
+    told |= {"lm_order": 3, "lm_perplexity": 12.5, "lm_sentences": 99, "lm_vocabulary": 150}
+    told |= {"dev_utterances": 10, "dev_in_lm_text": 2, "test_utterances": 4, "test_in_lm_text": 1}
+    return told | changes
+
+
+def note(rows: list[Row], start: str) -> list[str]:
+    return [x[2:] for x in notes(rows, []).splitlines() if x[2:].startswith(start)]
+
+
+def test_pretraining_is_the_same_for_the_seeds_of_a_run_and_not_of_joined_runs(
+    tmp_path: Path,
+) -> None:
+    (told,) = note([row(), row(seed=2)], "2 seeds")
+    assert "Pretraining is the same for all." in told
+    for name in ("digits", "again"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps([row(recipe=name)]))
+    rows = list(read("digits+again", tmp_path).rows)
+    (told,) = note(rows, "2 runs of one system are joined: digits:1, again:1.")
+    assert "Each run has its own pretraining" in told
+    assert not note(rows, "2 seeds") and not note(rows, "One seed")
+    assert "Pretraining is the same" not in notes(rows, [])
+
+
+def test_the_language_models_of_all_folds_are_told() -> None:
+    one = "Language model: 3-gram, perplexity 12.5 on dev, 150 words, from 99 sentences: "
+    (told,) = note([row(), row(budget="1min")], "Language model")
+    assert told.startswith(f"{one}its own text. ")
+    folds = [
+        row(fold="anna", lm_perplexity=12.5, lm_sentences=99),
+        row(fold="bert", lm_perplexity=9.25, lm_sentences=120, lm_vocabulary=150),
+        row(fold="carl", lm_perplexity=30.0, lm_sentences=80, lm_text="another"),
+    ]
+    (told,) = note(folds, "Language model")
+    assert told.startswith(
+        "Language model: 3-gram, perplexity 9.2 to 30.0 on dev, 150 words, from 80 to 120 "
+        "sentences (by fold): its own text; another. "
+    )
+    (told,) = note([row(lm_perplexity=None)], "Language model")
+    assert "perplexity on dev unknown" in told
+    (told,) = note([row(seed="a:1"), row(seed="b:1", lm_sentences=7)], "Language model")
+    assert "from 7 to 99 sentences (by run)" in told
+
+
+@pytest.mark.parametrize(
+    ("heard", "expected", "count"),
+    [
+        ((0, 0), "0 of 4 in blind (0.0 %)", 0),
+        ((1, 1), "1 of 4 in blind (25.0 %)", 1),
+        ((1, 3), "1 to 3 of 4 in blind (25.0 to 75.0 %, by fold)", 3),
+    ],
+)
+def test_a_test_set_that_folds_share_counts_once(
+    heard: tuple[int, int], expected: str, count: int
+) -> None:
+    folds = [
+        row(
+            fold=fold,
+            decoder=decoder,
+            test_set=name,
+            test_split="same" if name == "blind" else fold,
+            dev_split=f"{fold} dev",
+            test_in_lm_text=each if name == "blind" else 1,
+        )
+        for fold, each in zip(("anna", "bert"), heard, strict=True)
+        for name in ("test", "blind")
+        for decoder in ("greedy", "lexicon_beam")
+    ]
+    line, total = overlap(folds)
+    assert line.endswith(f"4 of 20 in dev (20.0 %), 2 of 8 in test (25.0 %), {expected}")
+    assert total == 4 + 2 + count
+
+
+def test_rows_name_the_splits_that_folds_share(
+    digits_recipe: Callable[..., Recipe],
+    make_plan: Callable[..., list[Step]],
+    digits_corpus: Path,
+    tmp_path: Path,
+) -> None:
+    header = "utt_id\tspeaker\tpath\ttranscript\n"
+    (digits_corpus / "blind.tsv").write_text(f"{header}0\tfred\taudio/0_eve.wav\tone\n")
+    (digits_corpus / "more.tsv").write_text(f"{header}1\teve\taudio/1_eve.wav\tone\n")
+    recipe = digits_recipe("folds=[anna, carl]", "corpus.test={blind: blind.tsv}")
+    steps, store = make_plan(recipe), Store(tmp_path / "exp" / "store")
+    for step in steps:
+        if step.stage == "prepare":
+            store.path(step).mkdir(parents=True)
+            facts = {"speech_seconds": 2.0, "rejected": 0}
+            (store.path(step) / "summary.json").write_text(json.dumps(facts))
+    told = [publish.scored(recipe, s, store) for s in steps if s.stage == "score"]
+    for name, different in (("blind", 1), ("test", 2)):
+        mine = [t for t in told if t.test_set == name]
+        assert len({t.test_split for t in mine}) == different
+        assert len({t.dev_split for t in mine}) == 2
