@@ -68,7 +68,7 @@ class CtcSettings(Section):
         lt=1,
         description="that a frame starts a mask: fairseq's mask_prob / mask_length, 0.065 there",
     )
-    time_mask_span: int = Field(10, ge=1, description="frames")
+    time_mask_span: int = Field(10, ge=1, description="frames after the encoder's stride")
     channel_mask_probability: float = Field(
         0.004, ge=0, lt=1, description="that a channel starts a mask, as in time"
     )
@@ -80,7 +80,12 @@ class CtcSettings(Section):
         le=31,
         description="frames of a convolution under the CTC layer; 1: none, the paper",
     )
-    batch_frames: int = Field(6_000, ge=100, description="frames per batch, padding included")
+    batch_frames: int = Field(
+        6_000,
+        ge=100,
+        description="frames per batch, padding included; after the encoder's stride, so that it is "
+        "as much speech for every front-end of the same frame rate there",
+    )
     precision: Precision = Field("auto", description=PRECISION)
     validate_every: int = Field(
         0,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.targets import Targets
 
-VERSION = 1
+VERSION = 2
 
 
 def finetune(
@@ -132,7 +132,7 @@ def _training(
     lengths: Mapping[str, int],
     settings: CtcSettings,
     seed: int,
-    evaluation: Evaluation | None,
+    evaluation: Evaluation | None = None,
 ) -> Training:
     """CTC, with what is pretrained frozen at first."""
     from pipeline.training import Batches, Training, tri_stage_schedule
@@ -146,7 +146,7 @@ def _training(
     return Training(
         model=model,
         loss=lambda update, epoch, names: labelled.loss(model, names, epoch),
-        batches=Batches(lengths, settings.batch_frames, seed),
+        batches=Batches(_encoded(lengths, model), settings.batch_frames, seed),
         updates=settings.updates,
         learning_rate=settings.learning_rate,
         scale=tri_stage_schedule(settings.updates, settings.phases, settings.final_scale),
@@ -157,6 +157,11 @@ def _training(
         what="CTC",
         evaluation=evaluation,
     )
+
+
+def _encoded(lengths: Mapping[str, int], model: AcousticModel) -> dict[str, int]:
+    """Frames after the encoder's stride: a batch is as much speech for every front-end."""
+    return {name: -(-frames // model.encoder.stride) for name, frames in lengths.items()}
 
 
 def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str, NDArray[Any]]:

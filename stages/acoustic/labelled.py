@@ -117,18 +117,24 @@ class Labelled:
     def _masks(
         self, model: AcousticModel, names: list[str], lengths: list[int], epoch: int
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Masks in time and channels, a pure function of (seed, epoch, utterance)."""
+        """Masks in time and channels, a pure function of (seed, epoch, utterance).
+
+        Spans in time count frames after the encoder's stride, so that they hide as much speech
+        for every front-end.
+        """
         import torch
 
         from pipeline.training import generator, pad
         from stages.units.masking import span_mask
 
-        settings, times, channels = self._settings, [], []
+        settings, stride, times, channels = self._settings, model.encoder.stride, [], []
         for name, length in zip(names, lengths, strict=True):
             rng = generator(self._seed, "masks", epoch, name)
-            times.append(
-                span_mask(length, settings.time_mask_probability, settings.time_mask_span, rng)
+            encoded = -(-length // stride)
+            mask_F = span_mask(
+                encoded, settings.time_mask_probability, settings.time_mask_span, rng
             )
+            times.append(mask_F.repeat(stride)[:length])
             channels.append(
                 span_mask(
                     model.encoder.mask_channels,

@@ -147,6 +147,25 @@ def test_masks_depend_on_seed_epoch_and_utterance_alone(lm: Path) -> None:
     assert sum(masks(["a"], 0)[0]) > 0
 
 
+@pytest.mark.parametrize("stride", [2, 3])
+def test_frames_that_are_joined_count_as_one_in_batches_and_masks(lm: Path, stride: int) -> None:
+    """As much speech a batch and a mask for a front-end of 10 ms as for one of 20."""
+    lengths = {"a": 100 * stride, "b": 100 * stride, "c": 100 * stride - 1}
+    made = labelled(lm, lengths, {k: TRANSCRIPTS[k] for k in lengths}, time_mask_probability=0.05)
+    training = finetune._training(model(1, stride), made, lengths, SETTINGS, 1)
+    assert sorted(len(names) for names in training.batches.epoch(0)) == [1, 2]  # of 200 frames
+
+    def hidden(at: int) -> Any:
+        own = list(lengths.values())
+        time_BF, _ = made._masks(model(1, at), list(lengths), [n // stride * at for n in own], 0)
+        assert time_BF is not None
+        return time_BF.numpy()
+
+    joined = hidden(stride)[:2].reshape(2, 100, stride)
+    assert (joined == joined[..., :1]).all()
+    assert (joined[..., 0] == hidden(1)[:2]).all()
+
+
 @pytest.fixture
 def inputs(tmp_path: Path, lm: Path) -> dict[str, Path]:
     folder, rows = tmp_path / "manifest", []
