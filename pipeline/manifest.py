@@ -19,7 +19,8 @@ MANIFEST = "manifest.jsonl"
 AUDIO_ROOT = "audio_root.txt"  # where audio that was left in place lies; not part of any hash
 LOOK_AGAIN = "restore the file, or run again with --verify and without --stage: stage 0 looks anew"
 
-COPY_MARK = "@speed-"  # in the id of a copy of an utterance at another speed
+# In the id of a copy of an utterance at another speed, and in no other: stage 0 refuses those.
+COPY_MARK = "@speed-"
 
 
 def copy_id(utterance_id: str, speed: float) -> str:

@@ -78,6 +78,8 @@ def splits(settings: CorpusSettings) -> dict[str, list[Source]]:
     found: dict[str, list[Source]] = corpus_module(settings).splits(settings)
     found |= listed_tests(settings, found)
     found |= unlabelled_sources(settings, found)
+    for split, sources in found.items():
+        _refuse_marked(split, sources)
     found["train"] = with_copies(found["train"], settings.train_speeds)
     for split, sources in found.items():
         if not sources:
@@ -94,23 +96,25 @@ def is_listed(settings: CorpusSettings, split: str) -> bool:
 
 
 def with_copies(sources: Sequence[Source], speeds: Sequence[float]) -> list[Source]:
-    """The sources, and behind them a copy of each at every other speed.
-
-    Raises:
-        UserError: an id that looks like a copy's.
-    """
-    taken = [s.id for s in sources if speeds and COPY_MARK in s.id]
-    if taken:
-        raise UserError(
-            f"Utterance id '{taken[0]}' of the training list looks like a copy's.",
-            constraint=f"no id with {COPY_MARK} where corpus.train_speeds is set",
-        )
+    """The sources, and behind them a copy of each at every other speed."""
     copies = [
         replace(s, id=copy_id(s.id, speed), parameters={**s.parameters, "speed": speed})
         for speed in speeds
         for s in sources
     ]
     return [*sources, *copies]
+
+
+def _refuse_marked(split: str, sources: Sequence[Source]) -> None:
+    # Also where no copies are made: an id alone tells later stages what is a copy, which budgets
+    # and the text of the language model leave out.
+    taken = next((s.id for s in sources if COPY_MARK in s.id), None)
+    if taken is not None:
+        raise UserError(
+            f"{split}: utterance id '{taken}' looks like that of a copy at another speed.",
+            constraint=f"no {COPY_MARK} in an id or in the name of an unlabelled list's folder",
+            remedy="rename the utterance, or the folder",
+        )
 
 
 class FileHashes:

@@ -187,3 +187,17 @@ def test_a_corpus_that_is_not_there_is_told(make_recipe: Callable[..., Recipe]) 
 
 def test_a_corpus_is_found_by_its_kind(make_recipe: Callable[..., Recipe]) -> None:
     assert corpus_module(make_recipe().corpus).__name__ == "stages.prepare.corpora.tsv"
+
+
+@pytest.mark.parametrize("speeds", ["[]", "[0.9]"])
+@pytest.mark.parametrize("split", ["train", "dev", "test", "more"])
+def test_an_id_that_looks_like_a_copys_is_refused_whether_copies_are_made_or_not(
+    make_recipe: Callable[..., Recipe], corpus: Path, split: str, speeds: str
+) -> None:
+    """Else budgets and LM text would leave it out, or take it along for nothing."""
+    path = corpus / f"{split}.tsv"
+    text = path.read_text("utf-8")
+    path.write_text(text.replace(f"\n{split}-01\t", f"\n{split}-00@speed-camera\t"), "utf-8")
+    recipe = make_recipe("corpus.unlabelled=[more.tsv]", f"corpus.train_speeds={speeds}")
+    with pytest.raises(UserError, match=rf"{split}-00@speed-camera' looks like that of a copy"):
+        splits(recipe.corpus)

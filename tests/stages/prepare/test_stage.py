@@ -386,10 +386,3 @@ def test_copies_put_no_sentence_into_the_text_twice(context: MakeContext, tmp_pa
     ctx = context("text", {"train": train.folder})
     stage.write_text(ctx, sentences=None, name="train", alphabet=ALPHABET)
     assert (ctx.folder / "lm_text.txt").read_text("utf-8") == "turn left\nturn right\n"
-
-
-def test_an_id_that_looks_like_a_copys_is_refused(tmp_path: Path) -> None:
-    likely = replace(source(tmp_path, "a.wav"), id="a@speed-0.9")
-    assert with_copies([likely], []) == [likely]
-    with pytest.raises(UserError, match="looks like a copy's"):
-        with_copies([likely], [0.9])
