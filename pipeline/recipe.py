@@ -31,6 +31,12 @@ class CorpusSettings(Section):
         description="test sets by name, beside those that the corpus has of its own: TSV files, "
         "absolute or relative to root. One more is decoded and scored, and trains nothing",
     )
+    test_bandwidth_hz: int | None = Field(
+        None,
+        ge=500,
+        description="remove what lies above from the speech of the lists of test, Hz; null: as "
+        "recorded. For lists with more above than the speech of stages 1 and 3 has",
+    )
     unlabelled: list[str] = Field([], description="TSV files, relative to root, of speech alone")
     unlabelled_bandwidth_hz: int | None = Field(
         None, ge=500, description="remove what lies above from unlabelled speech, Hz"

@@ -109,6 +109,44 @@ def test_its_files_are_not_joined_as_the_corpus_joins_its_own(
         assert utterance.speech_seconds == 1.0 + int(utterance.id)
 
 
+def band(samples: Any, low_hz: int, high_hz: int) -> float:
+    power = np.abs(np.fft.rfft(samples)) ** 2
+    hertz = np.fft.rfftfreq(len(samples), 1 / 16_000)
+    return float(power[(low_hz <= hertz) & (hertz < high_hz)].mean())
+
+
+@pytest.mark.parametrize("limit", ["null", "4000"])
+def test_its_band_may_be_limited_to_that_of_the_speech_that_was_heard(
+    digits_recipe: Callable[..., Recipe],
+    make_plan: Callable[..., list[Step]],
+    context: Callable[..., StepContext],
+    write_noise: Callable[..., Path],
+    blind: Path,
+    limit: str,
+) -> None:
+    path = write_noise(blind.parent / "audio/0.wav", 2.0, 5, 16_000)
+    settings = (f"corpus.test={{blind: {blind}}}", f"corpus.test_bandwidth_hz={limit}")
+    made = context(f"blind-{limit}")
+    steps = make_plan(digits_recipe(*settings))
+    next(s for s in steps if s.label == "test/blind" and s.number == 0).run(made)
+    manifest = Manifest.load(made.folder)
+    assert manifest["0"].stored == (limit != "null")  # else it is left in place, as recorded
+    if limit != "null":
+        recorded, _ = audio.read(path)
+        heard = manifest.samples(manifest["0"])
+        assert band(heard, 0, 3500) == pytest.approx(band(recorded, 0, 3500), rel=0.01)
+        assert band(heard, 4200, 8000) < 1e-4 * band(recorded, 4200, 8000)
+
+
+def test_its_band_changes_the_lists_alone(
+    runs: Callable[..., list[str]], digits_corpus: Path, blind: Path
+) -> None:
+    one = ("folds=null", "corpus.test_speakers=[carl]", f"corpus.test={{blind: {blind}}}")
+    runs(*one)
+    assert runs(*one, "corpus.test_bandwidth_hz=4000") == BLIND_STEPS
+    assert runs(*one, "corpus.test_bandwidth_hz=null") == []
+
+
 def test_paths_are_absolute_or_relative_to_the_root(digits_corpus: Path, blind: Path) -> None:
     for path in (str(blind), "../blind/blind.tsv"):
         settings = digits.Settings(root=digits_corpus, test_speakers=["anna"], test={"x": path})

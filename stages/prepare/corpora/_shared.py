@@ -61,6 +61,9 @@ def listed_tests(
 ) -> dict[str, list[Source]]:
     """`test/<name>` for each TSV of `settings.test`.
 
+    `parameters` hold `bandwidth_hz` where the settings limit it, in these lists alone: what the
+    corpus has of its own stays as it is, and so does all that is trained.
+
     Args:
         splits: those that the corpus has of its own; the lists are kept apart from them.
 
@@ -76,7 +79,8 @@ def listed_tests(
                 f"corpus.test: the corpus has a test set '{name}' of its own.",
                 remedy="call the other one differently",
             )
-        found[split] = read_list(settings, path)
+        band = _band(settings.test_bandwidth_hz)
+        found[split] = [replace(s, parameters=band) for s in read_list(settings, path)]
         refuse_untranscribed(split, found[split])
         for other in ("train", "dev"):
             refuse_overlap(settings, other, splits[other], split, found[split])
@@ -136,15 +140,18 @@ def _unlabelled(source: Source, name: str, settings: CorpusSettings) -> Source:
     # The name as the recipe has it, not the folder that it leads to: that differs by machine.
     folder = PurePosixPath(name).parent.name
     prefix = folder if folder not in ("", "..") else "unlabelled"
-    hertz = settings.unlabelled_bandwidth_hz
-    parameters: dict[str, Any] = {} if hertz is None else {"bandwidth_hz": hertz}
     return replace(
         source,
         id=f"{prefix}-{source.id}",
         speaker=f"{prefix}-{source.speaker or source.id}",
         transcript=None,
-        parameters=parameters,
+        parameters=_band(settings.unlabelled_bandwidth_hz),
     )
+
+
+def _band(hertz: int | None) -> dict[str, Any]:
+    """The parameters of a source whose band is limited; none where it stays as recorded."""
+    return {} if hertz is None else {"bandwidth_hz": hertz}
 
 
 def _refuse_same_folders_speakers(
