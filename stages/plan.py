@@ -168,8 +168,6 @@ class _Planner:
             told, run = {}, self.source.discretize
         shared = self.source is None
         for name, split in self.splits.items():
-            if name not in self.pretraining and name.startswith("unlabelled"):
-                continue
             self.units[name] = self._add(
                 "discretize",
                 2,
