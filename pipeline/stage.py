@@ -14,6 +14,11 @@ from typing import Any
 from pipeline.console import Progress, say
 
 
+def in_links(name: str) -> str:
+    """A title, or a part of one, as the names of links have it."""
+    return name.replace(" ", "-").replace("/", "-")
+
+
 @dataclass(frozen=True)
 class StepContext:
     """What a running step is given.
@@ -96,7 +101,7 @@ class Step:
     @property
     def link_name(self) -> str:
         """The readable name under exp/<recipe>: `5-finetune-10min`, `5-finetune-lucas-10min`."""
-        return self.title.replace(" ", "-").replace("/", "-")
+        return in_links(self.title)
 
     @cached_property
     def signature(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.stage import in_links
 from stages.acoustic.score_stage import ALIGNMENTS
 from stages.report.collect import Piece, Source
 from stages.report.tables import decoder_name
@@ -75,15 +76,16 @@ def systems(sources: Sequence[Source], test_set: str, test_sets: int = 1) -> lis
 
 def _models(source: Source, test_set: str) -> list[tuple[str, str, Piece]]:
     """(name, budget, score step) of each fold's largest budget that has alignments."""
-    pieces = {piece.label: piece for piece in source.done("score")}
+    pieces = {in_links(piece.label): piece for piece in source.done("score")}
     found: dict[Any, tuple[str, str, Piece]] = {}
     backwards = reversed(source.rows)  # of equals the last is taken: that is the first seed
     for row in sorted(backwards, key=lambda r: float(r["budget_seconds"])):
         if row["test_set"] != test_set:
             continue
-        place = f"{test_set}/{row['budget']}"
+        parts = [row["fold"]] if row["fold"] else []
+        place = "/".join([*parts, test_set, row["budget"]])
         for label in (place, f"{place}/seed{row['seed']}"):
-            piece = pieces.get(f"{row['fold']}/{label}") or pieces.get(label)
+            piece = pieces.get(in_links(label))
             if piece is not None and piece.folder and (piece.folder / ALIGNMENTS).is_file():
                 fold = f", fold {row['fold']}" if row["fold"] else ""
                 found[row["fold"]] = (f"{source.name}{fold}", row["budget"], piece)

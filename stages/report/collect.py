@@ -16,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.freshness import StepState, examine
 from pipeline.recipe import Recipe
 from pipeline.recipe_file import load
-from pipeline.stage import Step
+from pipeline.stage import Step, in_links
 from pipeline.store import Stamp, Store, read_stamp
 from stages.acoustic.results import RESULTS, Results, Row, gather
 
@@ -26,7 +26,7 @@ class Piece:
     """A step of a recipe as far as it has come.
 
     Attributes:
-        title: `5 finetune 10min`.
+        title: `5 finetune 10min`. Where only the link tells it: `5 finetune lucas-10min`.
         state, reasons: as `vqasr status` tells them.
         folder: its artifact; None where it is not done.
         stamp: of that artifact.
@@ -195,9 +195,8 @@ def _of_folder(named: str, exp: Path) -> Source:
     pieces = []
     for link in links:
         stamp = read_stamp(link)
-        if stamp is not None and stamp.title.partition(" ")[0].isdecimal():
-            curves = folder / "tensorboard" / link.name
-            pieces.append(Piece(stamp.title, "done", link.resolve(), stamp=stamp, curves=curves))
+        if stamp is not None:
+            pieces.append(Piece(_title(link, stamp), "done", link.resolve(), stamp=stamp))
     remarks = ["Its folder in exp/ was given: steps that were never done are not known of."]
     results = Results([])
     if (folder / RESULTS).is_file():
@@ -205,6 +204,17 @@ def _of_folder(named: str, exp: Path) -> Source:
     else:
         remarks.append("It has no results.json yet.")
     return Source(named, named, results, pieces, remarks)
+
+
+def _title(link: Path, stamp: Stamp) -> str:
+    """What the step is to the recipe that links to it.
+
+    The stamp tells what it was to the recipe that made the artifact: maybe a step of another
+    fold, or of none.
+    """
+    if in_links(stamp.title) == link.name:
+        return stamp.title
+    return " ".join(link.name.split("-", 2))
 
 
 def _of_results(named: str, exp: Path) -> Source:

@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.recipe import Recipe
+from pipeline.stage import Step
+from pipeline.store import Store
+from stages.acoustic.tables import COMPARED
+from stages.report.alignments import systems
 from stages.report.collect import collect
 
 Make = Callable[..., Any]
@@ -70,3 +75,39 @@ def test_what_was_made_from_something_stale_is_not_shown(make: Make) -> None:
     states = {piece.title: piece.state for piece in source.pieces}
     assert states["1 quantizer"] == states["0 prepare train"] == "done"
     assert states["2 discretize train"] == states["7 score test/all"] == "stale"
+
+
+ANNA, CARL = (("folds=null", f"corpus.test_speakers=[{name}]") for name in ("anna", "carl"))
+BOTH = ("folds=[anna, carl]",)
+
+
+@pytest.mark.parametrize("runs", [(ANNA, CARL, BOTH), (BOTH, CARL), (BOTH, ANNA), (ANNA, BOTH)])
+def test_a_step_is_what_the_link_says_whoever_made_its_artifact(
+    digits_recipe: Callable[..., Recipe],
+    make_plan: Callable[..., list[Step]],
+    fakes: Any,
+    runs: tuple[tuple[str, ...], ...],
+) -> None:
+    for changes in runs:
+        steps = make_plan(digits_recipe(*changes))
+        fakes.carry_out(fakes.steps(steps))
+    store, rows = Store(fakes.exp / "store"), []
+    for step in steps:
+        if step.stage == "score":
+            tested = step.fold or changes[-1].partition("[")[2].rstrip("]")
+            counts = {"substitutions": 1, "deletions": 0, "insertions": 0, "reference_words": 2}
+            line = {"decoder": "greedy", "utt_id": tested, "speaker": tested, "alignment": []}
+            (store.path(step) / "alignments.jsonl").write_text(json.dumps(line | counts))
+            told = {"test_set": "test", "budget": step.budget, "fold": step.fold, "seed": step.seed}
+            seconds = {"2s": 2.0, "all": 9.0}[str(step.budget)]
+            figures = dict.fromkeys(COMPARED, 0.5) | {"recipe": "tiny", "frontend": "unit_bert"}
+            rows.append(figures | told | {"budget_seconds": seconds, "decoder": "greedy"})
+    (fakes.exp / "tiny" / "results.json").write_text(json.dumps(rows))
+    (source,) = collect(["tiny"], fakes.exp)
+    shown = {system.name: [u.id for u in system.worst] for system in systems([source], "test")}
+    if changes == BOTH:
+        assert shown == {"tiny, fold anna": ["anna"], "tiny, fold carl": ["carl"]}
+    else:
+        assert shown == {"tiny": [tested]}
+    titles = {piece.title.replace(" ", "-").replace("/", "-") for piece in source.pieces}
+    assert titles == {step.link_name for step in steps}
