@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.console import say
+from pipeline.curves import open_curves
 from pipeline.errors import RunError, UserError, VqasrError
 from pipeline.freshness import StepState, examine
 from pipeline.stage import Step, StepContext
@@ -145,7 +146,7 @@ class Run:
                 return
             _, resumed = self.store.open_partial(step, inputs)
             self._announce(count, state, resumed)
-            self._stamp(step, inputs, self._work(step))
+            self._stamp(step, inputs, self._work(step, resumed))
 
     def _run_shared(self, step: Step, count: str) -> None:
         """Work in the step's folder beside other processes; the one that is last to leave stamps.
@@ -160,7 +161,7 @@ class Run:
                 if self.store.is_open(step, inputs):
                     if not announced:
                         say(f"{count} {step.title}, going on with what is there")
-                    seconds = self._work(step)
+                    seconds = self._work(step, resumed=True)
                     break
             with self.store.locked(step):
                 state = self._to_do(step)
@@ -205,7 +206,7 @@ class Run:
     def _rebuild(self, step: Step) -> str:
         return f"{self.command} --stage {step.number} --stop-stage {step.number} --force"
 
-    def _work(self, step: Step) -> float:
+    def _work(self, step: Step, resumed: bool) -> float:
         """Run the step in its open folder; the seconds that it took."""
         start = time.monotonic()
         with self._log_file(step) as log_path:
@@ -213,7 +214,7 @@ class Run:
                 folder=self.store.partial(step),
                 inputs={role: self.store.path(s) for role, s in step.inputs.items()},
                 device=self.device,
-                tensorboard=self.links / "tensorboard" / step.link_name,
+                tensorboard=open_curves(self.links, step, resumed=resumed),
             )
             try:
                 step.run(context)

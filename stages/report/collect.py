@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import comparison
+from pipeline.curves import find_curves
 from pipeline.errors import UserError
 from pipeline.freshness import StepState, examine
 from pipeline.recipe import Recipe
@@ -30,7 +31,7 @@ class Piece:
         state, reasons: as `vqasr status` tells them.
         folder: its artifact; None where it is not done.
         stamp: of that artifact.
-        curves: the folder of its TensorBoard events.
+        curves: the folder of its TensorBoard events; None where there are none of this very step.
     """
 
     title: str
@@ -139,7 +140,7 @@ def _of_recipe(named: str, exp: Path, changes: Sequence[str]) -> Source:
                 folder=state.path if here else None,
                 reasons=state.reasons or ([] if here else ["made from what is not done"]),
                 stamp=state.stamp if here else None,
-                curves=links / "tensorboard" / step.link_name,
+                curves=find_curves(links, step),
             )
         )
     results = _gathered(recipe, states, store, current)

@@ -27,7 +27,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def so_far(piece: Piece) -> list[dict[str, float]]:
     """What a training that was interrupted, or is at work, has logged to TensorBoard."""
-    if piece.curves is None or not piece.curves.is_dir():
+    if piece.curves is None:
         return []
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -280,6 +280,30 @@ def test_a_failed_step_is_named_with_its_log_and_goes_on_in_its_folder(
     assert fakes.carry_out(steps) == ALL[2:]
 
 
+def test_curves_are_kept_where_a_step_goes_on_and_go_where_it_starts_anew(
+    fakes: Any, steps: list[Step]
+) -> None:
+    kept = []
+
+    def draw(ctx: StepContext) -> None:
+        kept.append(len(list(ctx.tensorboard.glob("*"))))
+        ctx.tensorboard.mkdir(parents=True, exist_ok=True)
+        (ctx.tensorboard / f"events-{len(kept)}").write_text("events")
+        if len(kept) == 1:
+            raise RunError("killed")
+
+    def drawn(steps: list[Step]) -> list[Step]:
+        return [replace(steps[0], run=draw)]
+
+    with pytest.raises(RunError, match="killed"):
+        fakes.carry_out(drawn(steps))
+    fakes.carry_out(drawn(steps))
+    assert kept == [0, 1]
+    fakes.carry_out(drawn(steps), force=True)
+    fakes.carry_out(drawn(fakes.steps(chain(prepare=2))))
+    assert kept == [0, 1, 0, 0]
+
+
 @pytest.mark.parametrize("error", [UserError("no budget fits"), RunError("NaN")])
 def test_a_step_may_tell_what_is_wrong_in_its_own_words(
     fakes: Any, steps: list[Step], error: Exception

@@ -6,10 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+
+from pipeline.curves import open_curves
 
 Make = Callable[..., Any]
 Parse = Callable[[str], Any]
@@ -196,12 +199,12 @@ def test_a_training_that_was_interrupted_is_shown_as_far_as_it_came(
         ("5-finetune-all", {"loss": 1.5}),
     ):
         step = stage.partition("-")[2].partition("-")[0]
-        writer = SummaryWriter(str(made.folder / "tensorboard" / stage))
+        (state,) = (s for s in made.states() if s.step.link_name == stage)
+        writer = SummaryWriter(str(open_curves(made.folder, state.step, resumed=False)))
         for update in (25, 50):
             for tag, value in tags.items():
                 writer.add_scalar(tag, value + 1 / update, update)
         writer.close()
-        (state,) = (s for s in made.states() if s.step.link_name == stage)
         assert state.step.stage == step
         (made.exp / "store" / f"{state.step.artifact_name}.partial").mkdir()
     page = parse(made.page())
@@ -221,3 +224,19 @@ def test_a_curve_of_one_point_can_be_seen(make: Make) -> None:
     assert 'class="alone"' not in made.page()
     path.write_text(json.dumps(told))
     assert made.page().count('class="alone"') == 1
+
+
+def test_a_curve_of_other_settings_is_not_that_of_an_interrupted_training(
+    make: Make, parse: Parse
+) -> None:
+    made = make(last=0)
+    for changed in (False, True):
+        (step,) = (s for s in made.steps if s.link_name == "5-finetune-all")
+        drawn = replace(step, settings={"updates": 7}) if changed else step
+        writer = SummaryWriter(str(open_curves(made.folder, drawn, resumed=False)))
+        writer.add_scalar("loss", 1.5, 25)
+        writer.close()
+        (made.exp / "store" / f"{step.artifact_name}.partial").mkdir(exist_ok=True)
+        page = parse(made.page())
+        assert "Interrupted: 5 finetune all" in page.text
+        assert ("CTC loss" in page.text) is not changed
