@@ -94,6 +94,9 @@ class Training:
         best = BestWeights(ctx.scratch, self.evaluation) if self.evaluation else None
         first, history, sums = self._resume(ctx, optimizer, best)
         writer = _TensorBoard(ctx.tensorboard, first)
+        for row in history:
+            if row["update"] == first:  # purged with the evaluation that may follow it
+                self._log(writer, row, optimizer)
         bar = ctx.progress(self.updates, self.what, "updates", first)
         with interrupt.deferred(), bar as progress:
             # After a signal the checkpoint is written at once, and what it lacks is done here.
@@ -107,16 +110,20 @@ class Training:
                 if done % LOG_EVERY_UPDATES == 0:
                     row = {k: round(v / LOG_EVERY_UPDATES, 5) for k, v in sums.items()}
                     history.append({"update": done, **row})
-                    writer.write(done, row | {"learning_rate": optimizer.param_groups[0]["lr"]})
+                    self._log(writer, history[-1], optimizer)
                     ctx.log.debug("update %d %s", done, row)
                     sums = {}
-                if not interrupt.requested():
-                    self._evaluate(ctx, done, history, writer, best)
                 stop = interrupt.requested()
                 if stop or (done % self.checkpoint_every == 0 and done < self.updates):
+                    # Before an evaluation: one that outlasts what a signal waits costs no update.
                     self._save(ctx, optimizer, done, history, sums)
                     if best:
                         best.forget(history)
+                if not stop:
+                    self._evaluate(ctx, done, history, writer, best)
+                    stop = interrupt.requested()
+                    if stop:  # what the evaluation found, too
+                        self._save(ctx, optimizer, done, history, sums)
                 if stop:
                     interrupt.leave()
         writer.close()
@@ -145,6 +152,16 @@ class Training:
         ctx.log.debug("update %d %s", done, figures)
         if self.evaluation.best(history) is row:
             best.keep(self.model, done)
+
+    @staticmethod
+    def _log(
+        writer: _TensorBoard, row: Mapping[str, float], optimizer: torch.optim.Optimizer
+    ) -> None:
+        """A row of the history; beside means of updates stands the learning rate."""
+        figures = {name: value for name, value in row.items() if name != "update"}
+        if "loss" in row:
+            figures["learning_rate"] = optimizer.param_groups[0]["lr"]
+        writer.write(int(row["update"]), figures)
 
     def new_optimizer(self) -> torch.optim.AdamW:
         """Adam as in the papers, with decoupled weight decay."""
@@ -243,12 +260,12 @@ def _decayed_or_not(model: nn.Module, weight_decay: float) -> list[dict[str, Any
 
 
 class _TensorBoard:
-    """TensorBoard scalars; what a killed run logged beyond its checkpoint is purged."""
+    """TensorBoard scalars; what a killed run logged from its checkpoint on is purged."""
 
     def __init__(self, folder: Path, first: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=first + 1)
+        self._writer = SummaryWriter(str(folder), purge_step=first)
 
     def write(self, update: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

@@ -5,11 +5,12 @@ Legend: T frames after subsampling, V targets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from pipeline import plugins
@@ -81,6 +82,27 @@ def read_log_probs(path: Path) -> dict[str, LogProbs]:
     """What `write_log_probs` wrote, sorted by utterance id."""
     arrays: dict[str, LogProbs] = load_file(path)
     return {i: arrays[i] for i in sorted(arrays)}
+
+
+class LogProbsOnDisk(Mapping[str, "LogProbs"]):
+    """What `write_log_probs` wrote, an utterance read when it is asked for.
+
+    The file is mapped, so that the processes that read it share its pages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = safe_open(path, framework="numpy")
+        self._ids = sorted(self._file.keys())
+
+    def __getitem__(self, utterance_id: str) -> LogProbs:
+        array_TV: LogProbs = self._file.get_tensor(utterance_id)
+        return array_TV
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
 
 def empty_share(texts: Mapping[str, str]) -> float:

@@ -70,10 +70,11 @@ class UnitEncoder(nn.Module):
     ) -> Tensor:
         """Hidden vectors (B, F, D). Masked frames are [MASK], as in pretraining.
 
-        The vectors of a frozen BERT are features: of them masked frames and channels are 0.
+        The vectors of a frozen BERT are features: of them masked frames and channels are 0. They
+        are computed in fp32 also where training is in bf16: dev and test have the same.
         """
         if self.frozen:
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(tokens_BF.device.type, enabled=False):
                 states = self._states(tokens_BF, attended_BF)
             return masked(self._mixed(states), time_mask_BF, channel_mask_BD)
         if time_mask_BF is not None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipeline import cores
 from pipeline.errors import RunError
 from pipeline.recipe import DecodeSettings
-from stages.acoustic.decoding import Decoder, build, read_log_probs
+from stages.acoustic.decoding import Decoder, LogProbsOnDisk, build
 from stages.acoustic.hypothesis import Hypothesis, TimedWord, word_times
 
 if TYPE_CHECKING:
@@ -46,13 +46,16 @@ class Job:
 
 
 class Desk:
-    """Where parts are worked on: a decoder and log-probabilities, read once per process."""
+    """Where parts are worked on: a decoder, opened once per process, and log-probabilities.
+
+    Without `log_probs` they are read from the job's file utterance by utterance.
+    """
 
     def __init__(
         self, job: Job, log_probs: Mapping[str, NDArray[np.float32]] | None = None
     ) -> None:
         self.decoder: Decoder = build(job.decoder, job.folder_lm, job.settings)
-        self.log_probs = read_log_probs(job.log_probs) if log_probs is None else log_probs
+        self.log_probs = LogProbsOnDisk(job.log_probs) if log_probs is None else log_probs
 
 
 def allowed() -> int:
@@ -94,7 +97,7 @@ class Search:
         The first are done here, which tells how long the rest will take.
 
         Raises:
-            RunError: a process died.
+            RunError: a process died, or could not open what it decodes with.
         """
         started = time.monotonic()
         done: list[Result] = []
@@ -125,6 +128,12 @@ class Search:
                 future.result()
                 told(1)
             return [future.result() for future in futures]
+        except _StartError as error:
+            raise RunError(
+                f"A process could not start to decode with {self.job.decoder}.",
+                found=str(error),
+                remedy="run again; if it fails again, run from stage 4 with --force",
+            ) from error
         except BrokenProcessPool as error:
             raise RunError(
                 f"Decoding with {self.job.decoder} stopped early.",
@@ -133,15 +142,27 @@ class Search:
             ) from error
 
 
+class _StartError(Exception):
+    """Why a worker process has no desk, in words: not every exception goes between processes."""
+
+
 _desk: Desk | None = None  # of a worker process
+_failure = ""  # why it has none
 
 
 def _begin(job: Job) -> None:
-    """A worker process at its start."""
-    global _desk
+    """A worker process at its start.
+
+    What goes wrong is kept for `_work` to raise: raised here, it would look like a process that
+    died.
+    """
+    global _desk, _failure
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _desk = Desk(job)
+    try:
+        _desk = Desk(job)
+    except Exception as error:
+        _failure = f"{type(error).__name__}: {error}"
 
 
 def _end_with_parent() -> None:
@@ -152,7 +173,8 @@ def _end_with_parent() -> None:
 
 
 def _work(work: Callable[[Desk, Any], Any], part: Any) -> Any:
-    assert _desk is not None
+    if _desk is None:
+        raise _StartError(_failure)
     return work(_desk, part)
 
 

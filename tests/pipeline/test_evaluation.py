@@ -213,6 +213,22 @@ def test_after_a_signal_what_is_not_evaluated_yet_is_evaluated_when_it_goes_on(
     assert equal(resumed.weights(), whole[0].weights())
 
 
+def test_an_evaluation_that_outlasts_the_patience_of_a_signal_costs_no_update(
+    context: MakeContext, whole: tuple[Job, list[dict[str, float]]]
+) -> None:
+    """After 20 updates both are due, a checkpoint and an evaluation: it is killed in the latter."""
+    ctx = context("stopped")
+    with pytest.raises(KilledError):
+        Job(("evaluation", 20)).training.run(ctx)
+    assert sorted(p.name for p in ctx.scratch.glob("checkpoint-*.pt")) == [
+        f"checkpoint-{n:08d}.pt" for n in (16, 20)
+    ]
+    resumed = Job()
+    assert resumed.training.run(ctx) == whole[1]
+    assert resumed.evaluated[0] == 20
+    assert equal(resumed.weights(), whole[0].weights())
+
+
 @pytest.mark.parametrize("damage", ["flipped", "gone", "no checksum"])
 def test_best_weights_that_are_damaged_are_made_again(
     context: MakeContext, whole: tuple[Job, list[dict[str, float]]], damage: str
@@ -295,3 +311,4 @@ def test_tensorboard_holds_each_figure_once_after_a_kill(context: MakeContext) -
     assert {e.step: e.value for e in curves.Scalars("dev_loss")} == CURVE
     assert [e.step for e in curves.Scalars("dev_loss")] == list(CURVE)
     assert [e.step for e in curves.Scalars("loss")] == [25]
+    assert [e.step for e in curves.Scalars("learning_rate")] == [25]

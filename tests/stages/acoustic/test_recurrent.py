@@ -85,8 +85,18 @@ def test_what_is_masked_cannot_be_seen() -> None:
 
 def test_recurrences_are_in_fp32_where_the_rest_is_in_bf16() -> None:
     model, everything = encoder(), attended(torch.tensor([20]), 20)
+    seen: list[tuple[torch.dtype, bool]] = []
+
+    def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.append((given[0].dtype, torch.is_autocast_enabled("cpu")))
+
+    for layer in model.layers:
+        for lstm in (layer.onward, layer.back):
+            lstm.register_forward_pre_hook(look)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = model(speech(20), everything)
+    assert seen == [(torch.float32, False)] * 4
+    assert rounded.dtype == torch.bfloat16
     rounded.sum().backward()
     assert model.layers[0].onward.weight_hh_l0.grad is not None
     torch.testing.assert_close(rounded.float(), model(speech(20), everything), atol=0.05, rtol=0.05)

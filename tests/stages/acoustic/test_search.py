@@ -97,3 +97,35 @@ def test_a_process_that_dies_is_told(job: Job, monkeypatch: pytest.MonkeyPatch) 
         opened(job, 2) as one,
     ):
         one.map(dies, parts, lambda _: None)
+
+
+def where(desk: Desk, part: Utterances) -> tuple[int, str]:
+    """The process, and how it holds the log-probabilities."""
+    return os.getpid(), type(desk.log_probs).__name__
+
+
+def test_processes_read_log_probabilities_utterance_by_utterance(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", 0.0)
+    parts = [Utterances((f"u{n}",), 0.0, 0.0) for n in range(3)]
+    with opened(job, 2) as one:
+        told = one.map(where, parts, lambda _: None)
+    assert told[0] == (os.getpid(), "dict")
+    assert {kind for pid, kind in told[1:] if pid != os.getpid()} == {"LogProbsOnDisk"}
+    lazy, whole = decoding.LogProbsOnDisk(job.log_probs), decoding.read_log_probs(job.log_probs)
+    assert list(lazy) == list(whole) and len(lazy) == 10
+    assert all(np.array_equal(lazy[name], whole[name]) for name in whole)
+
+
+def test_a_process_that_cannot_start_is_not_told_as_out_of_memory(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", 0.0)
+    parts = [Utterances((f"u{n}",), 0.0, 0.0) for n in range(3)]
+    with opened(job, 2) as one:
+        (job.folder_lm / "targets.json").unlink()
+        with pytest.raises(RunError, match="could not start to decode") as caught:
+            one.map(where, parts, lambda _: None)
+    assert "targets.json" in caught.value.found
+    assert "memory" not in str(caught.value)

@@ -38,6 +38,7 @@ WAYS: dict[str, dict[str, Any]] = {
         "acoustic": ACOUSTIC,
     },
 }
+SEED = 1
 FROZEN = [way for way in WAYS if "frozen" in way]
 MakeContext = Callable[..., StepContext]
 
@@ -124,6 +125,20 @@ def test_a_frozen_bert_has_no_dropout_and_no_gradient(inputs: dict[str, Path], w
     assert list(model.pretrained_parameters()) == []
 
 
+@pytest.mark.parametrize("way", FROZEN)
+def test_features_of_a_frozen_bert_are_the_same_in_a_training_in_bf16(
+    inputs: dict[str, Path], way: str
+) -> None:
+    model = encoder(inputs, way)
+    under: UnitEncoder = getattr(model, "under", model)
+    tokens_BF, everything = speech(9), torch.ones(1, 9, dtype=torch.bool)
+    plain_BFD = under(tokens_BF, everything)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained_BFD = under.train()(tokens_BF, everything)
+    assert trained_BFD.dtype == torch.float32
+    assert torch.equal(trained_BFD, plain_BFD)
+
+
 def test_masks_of_a_frozen_bert_hide_its_vectors(inputs: dict[str, Path]) -> None:
     model = encoder(inputs, "frozen").eval()
     everything = torch.ones(1, 20, dtype=torch.bool)
@@ -141,19 +156,33 @@ def train(ctx: StepContext, way: str, **named: Any) -> dict[str, torch.Tensor]:
         updates=4, learning_rate=0.1, subsample=1, batch_frames=100, precision="fp32", **named
     )
     frontend = unit_bert.Settings(**WAYS[way])
-    finetune.finetune(ctx, frontend=frontend, bert=BERT, settings=settings, seed=1)
+    finetune.finetune(ctx, frontend=frontend, bert=BERT, settings=settings, seed=SEED)
     weights: dict[str, torch.Tensor] = AcousticModel.from_pretrained(ctx.folder).state_dict()
     return weights
 
 
-def changed(inputs: dict[str, Path], weights: dict[str, torch.Tensor]) -> tuple[bool, bool]:
-    """Whether the BERT, and whether anything that the labels teach, is not as it was."""
+def changed(
+    inputs: dict[str, Path], weights: dict[str, torch.Tensor], way: str
+) -> tuple[bool, bool]:
+    """Whether the BERT, and whether all that the labels teach, is not as it was."""
     before = BertModel.from_pretrained(inputs["bert"], add_pooling_layer=False).state_dict()
     own = {name.partition(".bert.")[2]: name for name in weights if ".over." not in name}
     moved = [not torch.equal(weights[own[name]], value) for name, value in before.items()]
     logits = weights.get("encoder.layer_logits", weights.get("encoder.under.layer_logits"))
     others = (logits is None or bool(logits.any())) and bool(weights["ctc.bias"].abs().max() > 0.3)
-    return any(moved), others
+    return any(moved), others and all(over_moved(inputs, weights, way))
+
+
+def over_moved(inputs: dict[str, Path], weights: dict[str, torch.Tensor], way: str) -> list[bool]:
+    """Of each layer on the BERT, but for what no input reaches, whether it is not as it began."""
+    torch.manual_seed(SEED)  # as a training starts
+    start = unit_bert.new_encoder(unit_bert.Settings(**WAYS[way]), BERT, inputs).state_dict()
+    unused = ("word_embeddings", "position_ids", "token_type_ids")
+    return [
+        not torch.equal(weights[f"encoder.{name}"], value)
+        for name, value in start.items()
+        if name.startswith("over.") and not any(part in name for part in unused)
+    ]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -161,16 +190,17 @@ def test_what_trains_is_what_is_not_frozen(
     context: MakeContext, inputs: dict[str, Path], way: str
 ) -> None:
     weights = train(context("model", inputs), way)
-    assert changed(inputs, weights) == (way not in FROZEN, True)
+    assert changed(inputs, weights, way) == (way not in FROZEN, True)
+    assert bool(over_moved(inputs, weights, way)) == ("acoustic" in WAYS[way])
 
 
 def test_a_bert_that_rests_at_first_leaves_the_layers_on_it_to_learn(
     context: MakeContext, inputs: dict[str, Path]
 ) -> None:
     weights = train(context("resting", inputs), "acoustic", freeze_updates=4)
-    assert changed(inputs, weights) == (False, True)
+    assert changed(inputs, weights, "acoustic") == (False, True)
     weights = train(context("thawed", inputs), "acoustic", freeze_updates=3)
-    assert changed(inputs, weights) == (True, True)
+    assert changed(inputs, weights, "acoustic") == (True, True)
 
 
 @pytest.mark.parametrize("way", WAYS)
