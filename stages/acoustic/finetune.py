@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 VERSION = 2
 
 
+def version(frontend: Section) -> int:
+    """Of this front-end's models; the features of a frozen BERT became fp32 later than VERSION."""
+    return VERSION + int(getattr(frontend, "freeze", False))
+
+
 def finetune(
     ctx: StepContext,
     *,

@@ -226,6 +226,12 @@ def test_a_plain_bert_signs_by_its_name_and_each_way_by_its_own() -> None:
     assert len(set(signed)) == len(WAYS)
 
 
+def test_models_on_a_frozen_bert_are_of_a_later_version_than_others() -> None:
+    """Their features were bf16 in training once."""
+    versions = {way: finetune.version(unit_bert.Settings(**WAYS[way])) for way in WAYS}
+    assert versions == {way: finetune.VERSION + (way in FROZEN) for way in WAYS}
+
+
 def test_heads_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ValidationError, match="dim 12 is not a multiple of heads 5"):
         unit_bert.Settings(acoustic=ACOUSTIC | {"heads": 5})
