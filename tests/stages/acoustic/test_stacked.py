@@ -129,12 +129,12 @@ def test_a_frozen_bert_has_no_dropout_and_no_gradient(inputs: dict[str, Path], w
 def test_features_of_a_frozen_bert_are_the_same_in_a_training_in_bf16(
     inputs: dict[str, Path], way: str
 ) -> None:
-    model = encoder(inputs, way)
+    model = encoder(inputs, way).train()
     under: UnitEncoder = getattr(model, "under", model)
     tokens_BF, everything = speech(9), torch.ones(1, 9, dtype=torch.bool)
     plain_BFD = under(tokens_BF, everything)
     with torch.autocast("cpu", torch.bfloat16):
-        trained_BFD = under.train()(tokens_BF, everything)
+        trained_BFD = under(tokens_BF, everything)
     assert trained_BFD.dtype == torch.float32
     assert torch.equal(trained_BFD, plain_BFD)
 
