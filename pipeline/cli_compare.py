@@ -41,7 +41,7 @@ def compare(
     from pipeline.errors import UserError
     from pipeline.folders import check_readable
     from stages.acoustic import tables
-    from stages.acoustic.pairs import compare_pairs
+    from stages.acoustic.pairs import compare_pairs, without_partner
     from stages.acoustic.summary import systems
 
     check_readable(exp)
@@ -49,10 +49,20 @@ def compare(
         raise UserError("--against says nothing without --pairs.", remedy="add --pairs")
     found = {named: comparison.read(named, exp) for named in recipes}
     comparison.tell_apart(found)
-    if not pairs or form in ("table", "md"):
+    for remark in (remark for results in found.values() for remark in results.remarks):
+        click.echo(remark, err=True)
+    for_people = form in ("table", "md")
+    if not pairs or for_people:
         click.echo(tables.format_table(tables.compare(found.values()), form, metric))
     if pairs:
         names = [row["recipe"] for results in found.values() for row in results.rows]
         base = against or next(iter(names), "")
-        rows = compare_pairs(systems(found.values()), metric, base) if names else []
-        click.echo(("\n" if form in ("table", "md") else "") + tables.format_pairs(rows, form))
+        scored = systems(found.values())
+        rows = compare_pairs(scored, metric, base) if names else []
+        alone = without_partner(scored, base)
+        if for_people:
+            click.echo("\n" + tables.format_pairs(rows, form, alone))
+        else:
+            click.echo(tables.format_pairs(rows, form))
+            for line in alone:
+                click.echo(line, err=True)

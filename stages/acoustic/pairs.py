@@ -7,14 +7,14 @@ Only utterances that both have are compared, and how many are left out is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Literal
 
 from pipeline.errors import UserError, nearest
 from stages.acoustic import bootstrap
 from stages.acoustic.results import Row
-from stages.acoustic.summary import LENGTHS, SAMPLES, Metric, System, by_voice
+from stages.acoustic.summary import LENGTHS, SAMPLES, Metric, System, Utterance, by_voice
 
 Kind = Literal["system", "decoder", "budget"]
 Pair = tuple[Kind, System, System]
@@ -42,8 +42,9 @@ DIFFERS = {"system": "recipe", "decoder": "decoder", "budget": "budget"}
 def compare_pairs(systems: Sequence[System], metric: Metric, against: str) -> list[Row]:
     """A row (FIELDS) for each pair of systems that differ in one thing, in the order of the kinds.
 
-    A pair without a common utterance has none. `difference` is the first's rate less that of what
-    it is compared `against`, with its interval; `left_out` counts utterances that one has alone.
+    A pair without a common utterance has none: `without_partner` tells it. `difference` is the
+    first's rate less that of what it is compared `against`, with its interval; `left_out` counts
+    utterances that one has alone, if only in one fold.
 
     Args:
         systems: as `summary.systems` sorts them.
@@ -60,8 +61,50 @@ def compare_pairs(systems: Sequence[System], metric: Metric, against: str) -> li
                 constraint="counts.jsonl beside results.json, for each of its rows",
                 remedy="run the recipe again: vqasr run RECIPE",
             )
-    pairs = [*_by_recipe(systems, against), *_by_decoder(systems), *_by_budget(systems)]
+    pairs = _pairs(systems, against)
     return [row for pair in pairs if (row := _compared(*pair, metric)) is not None]
+
+
+def without_partner(systems: Sequence[System], against: str) -> list[str]:
+    """A line for each system or pair that `compare_pairs` has nothing to say of, and why."""
+    told = []
+    if len({s.first["recipe"] for s in systems}) > 1:
+        of_base = [s for s in systems if s.first["recipe"] == against]
+        others = [s for s in systems if s.first["recipe"] != against]
+        for mine, theirs, whose in ((others, of_base, against), (of_base, others, "any other")):
+            places = {_place(s, "budget", "decoder") for s in theirs}
+            told += [
+                f"{_described(s)} has no partner: {_lacking(s, theirs, whose)}."
+                for s in mine
+                if _place(s, "budget", "decoder") not in places
+            ]
+    for _, first, second in _pairs(systems, against):
+        if not _utterances(first) & _utterances(second):
+            sides = f"{_described(first)} and {_described(second)}"
+            folds = [", ".join(map(str, s.folds)) for s in (first, second)]
+            why = f": folds {folds[0]} and {folds[1]}" if folds[0] != folds[1] else ""
+            told.append(f"{sides} have no utterance in common{why}.")
+    return told
+
+
+def _lacking(system: System, theirs: Sequence[System], whose: str) -> str:
+    """What of the system's place nobody has among `theirs`."""
+    there = [s for s in theirs if s.first["test_set"] == system.first["test_set"]]
+    if not there:
+        return f"no results of {whose} on test set {system.first['test_set']}"
+    for name in ("budget", "decoder"):
+        known = list(dict.fromkeys(s.first[name] for s in there))
+        if system.first[name] not in known:
+            return f"no {name} {system.first[name]} of {whose} there, but {', '.join(known)}"
+    return f"{whose} has not this budget with this decoder"
+
+
+def _utterances(system: System) -> set[Utterance]:
+    return set(system.utterances("wer"))
+
+
+def _pairs(systems: Sequence[System], against: str) -> list[Pair]:
+    return [*_by_recipe(systems, against), *_by_decoder(systems), *_by_budget(systems)]
 
 
 def _by_recipe(systems: Sequence[System], against: str) -> Iterator[Pair]:
@@ -114,8 +157,7 @@ def _compared(kind: Kind, first: System, second: System, metric: Metric) -> Row 
             )
     errors, lengths, speakers = by_voice({key: ours[key] for key in common})
     other_errors, _, _ = by_voice({key: theirs[key] for key in common})
-    confidence = first.first["confidence"]
-    found = bootstrap.compare(errors, other_errors, lengths, speakers, SAMPLES, confidence)
+    found = bootstrap.compare(errors, other_errors, lengths, speakers, SAMPLES, first.confidence)
     row = first.first
     return {
         "kind": kind,
@@ -128,10 +170,15 @@ def _compared(kind: Kind, first: System, second: System, metric: Metric) -> Row 
         "low": found.low,
         "high": found.high,
         "probability_of_improvement": found.probability,
-        "utterances": len(common),
-        "left_out": len(ours.keys() ^ theirs.keys()),
+        "utterances": _unique(common),
+        "left_out": _unique(ours.keys() ^ theirs.keys()),
         "resampled": found.resampled,
     }
+
+
+def _unique(keys: Iterable[Utterance]) -> int:
+    """Utterances, each once however many folds share it."""
+    return len({key[1:] for key in keys})
 
 
 def _described(system: System) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from stages.acoustic.results import CONFUSIONS, Results
-from stages.acoustic.summary import System, summarise, systems
+from stages.acoustic.summary import Errors, System, summarise, systems
 from stages.acoustic.tables import deviations, duration, durations, interval, percent
 
 Row = Mapping[str, Any]
@@ -114,11 +115,18 @@ def _speakers(scored: Sequence[System]) -> Iterator[str]:
 
 
 def by_speaker(system: System) -> dict[str, tuple[int, int, float]]:
-    """Utterances, words and errors of each speaker, in all folds."""
+    """Utterances, words and errors of each speaker.
+
+    An utterance that several folds share counts once, with its errors averaged over them.
+    """
     sums: dict[str, tuple[int, int, float]] = {}
-    for (_, speaker, _), (errors, length) in system.utterances("wer").items():
+    copies: dict[tuple[str, str], list[Errors]] = {}
+    for (_, speaker, name), counted in system.utterances("wer").items():
+        copies.setdefault((speaker, name), []).append(counted)
+    for (speaker, _), seen in copies.items():
         utterances, words, wrong = sums.get(speaker, (0, 0, 0.0))
-        sums[speaker] = utterances + 1, words + length, wrong + errors
+        errors = fmean(errors for errors, _ in seen)
+        sums[speaker] = utterances + 1, words + seen[0][1], wrong + errors
     return sums
 
 

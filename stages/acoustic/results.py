@@ -63,12 +63,13 @@ class Results:
     """A recipe's rows, and beside each, under its key, the errors of every utterance.
 
     `counts` is None where only results.json is at hand. `confusions` holds for each row's key what
-    `scoring.confusions` tells.
+    `scoring.confusions` tells. `remarks` are what a reader of joined runs is to know.
     """
 
     rows: Sequence[Row]
     counts: Counted | None = None
     confusions: Mapping[Key, Confusions] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 def gather(finished: Iterable[Scored]) -> Results:

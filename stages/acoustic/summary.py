@@ -27,6 +27,7 @@ from stages.acoustic.results import Results, Row
 
 Metric = Literal["wer", "cer"]
 SAMPLES = 10_000
+CONFIDENCE = 0.95  # where a row does not tell it
 LENGTHS = {"wer": "reference_words", "cer": "reference_chars"}
 
 
@@ -55,11 +56,26 @@ class System:
         """The seeds, each once; texts where `pipeline.comparison` has joined runs."""
         return list(dict.fromkeys(row["seed"] for row in self.rows))
 
-    def rate(self, metric: Metric) -> float:
-        """Errors of all folds over their words, each fold the mean of its seeds."""
-        if len(self.rows) == 1:
-            return float(self.first[metric])
+    @property
+    def confidence(self) -> float:
+        """Of the intervals."""
+        return float(self.first.get("confidence", CONFIDENCE))
+
+    def rate(self, metric: Metric) -> float | None:
+        """Errors of all folds over their words, each fold the mean of its seeds.
+
+        None where rows of several folds do not tell their characters.
+        """
         return _pooled(self.rows, metric)
+
+    @property
+    def reference_words(self) -> int:
+        """Of the speech that was scored: what several folds share counts once."""
+        if self.counts is None:
+            sets = {r.get("test_split") or r["fold"]: r["reference_words"] for r in self.rows}
+            return sum(sets.values())
+        each = {key[1:]: length for key, (_, length) in self.utterances("wer").items()}
+        return sum(each.values())
 
     def utterances(self, metric: Metric) -> dict[Utterance, Errors]:
         """Errors and length of each utterance of each fold, errors averaged over seeds."""
@@ -102,11 +118,15 @@ def _order(system: System) -> tuple[Any, ...]:
     return row["test_set"], seconds, row["budget"], row["recipe"], *decoder
 
 
-def _pooled(rows: Sequence[Row], metric: Metric) -> float:
+def _pooled(rows: Sequence[Row], metric: Metric) -> float | None:
     folds: dict[str | None, list[Row]] = {}
     for row in rows:
         folds.setdefault(row["fold"], []).append(row)
+    if len(folds) == 1:
+        return fmean(float(r[metric]) for r in rows)
     length = LENGTHS[metric]
+    if any(length not in r for r in rows):
+        return None
     errors = sum(fmean(r[metric] * r[length] for r in same) for same in folds.values())
     return float(errors / sum(same[0][length] for same in folds.values()))
 
@@ -121,9 +141,8 @@ def summarise(system: System) -> Row:
     told |= {"fold": row["fold"] if len(system.folds) == 1 else None, "folds": system.folds}
     words, characters = _figures(system, "wer"), _figures(system, "cer")
     told |= words | characters | {"resampled": words["resampled"]}
-    one_seed = {r["fold"]: r["reference_words"] for r in rows}
-    told["reference_words"] = sum(one_seed.values())
-    told |= {key: row[key] for key in ("lm_text", "lm_perplexity", "dev_seconds")}
+    told["reference_words"] = system.reference_words
+    told |= {key: row.get(key) for key in ("lm_text", "lm_perplexity", "dev_seconds")}
     return told
 
 
@@ -133,7 +152,8 @@ def _figures(system: System, metric: Metric) -> Row:
     by_seed = [[r for r in rows if r["seed"] == seed] for seed in system.seeds]
     # A seed that lacks folds is another mixture of test speakers, not another draw.
     whole = [same for same in by_seed if len(same) == len(system.folds)]
-    seeds = [_pooled(same, metric) for same in whole] if len(by_seed) > 1 else []
+    pooled = [_pooled(same, metric) for same in whole] if len(by_seed) > 1 else []
+    seeds = [rate for rate in pooled if rate is not None]
     folds = [fmean(r[metric] for r in rows if r["fold"] == fold) for fold in system.folds]
     several = len(folds) > 1
     return {
@@ -158,7 +178,7 @@ def _interval(system: System, metric: Metric) -> Interval | None:
     if system.counts is None:
         return None
     errors, lengths, speakers = by_voice(system.utterances(metric))
-    return bootstrap.interval(errors, lengths, speakers, SAMPLES, row["confidence"])
+    return bootstrap.interval(errors, lengths, speakers, SAMPLES, system.confidence)
 
 
 def by_voice(

@@ -32,7 +32,6 @@ COMPARED = (
     "cer",
     "reference_words",
     "lm_text",
-    "lm_perplexity",
     "dev_seconds",
 )  # what a row of results.json must hold to be compared
 DEVIATIONS = ("sd_of_seeds", "mean_of_folds", "sd_of_folds")
@@ -52,9 +51,27 @@ def format_table(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> st
     """`rows` from `compare`; for people with a second table where there are seeds or folds."""
     if fmt in ("csv", "json"):
         return _for_programs(rows, fmt, tuple(rows[0]) if rows else COMPARED)
-    text = _table(*_crossed(rows, metric), fmt)
+    text = "\n\n".join([_table(*_crossed(rows, metric), fmt), *_unequal_folds(rows)])
     spread = deviations(rows, fmt, metric)
     return f"{text}\n\nOver seeds and folds, {metric.upper()} in %:\n\n{spread}" if spread else text
+
+
+def _unequal_folds(rows: Sequence[Row]) -> list[str]:
+    """A line for each test set whose systems were scored on other folds than each other."""
+    told = []
+    for test_set in dict.fromkeys(row["test_set"] for row in rows):
+        sets: dict[tuple[str, ...], list[str]] = {}
+        for row in rows:
+            if row["test_set"] == test_set:
+                folds = tuple(sorted(str(f) for f in row["folds"] if f is not None))
+                sets.setdefault(folds, []).append(f"{row['recipe']} {row['budget']}")
+        if len(sets) > 1:
+            each = (
+                f"{', '.join(dict.fromkeys(names))}: {', '.join(folds) or 'no folds'}"
+                for folds, names in sets.items()
+            )
+            told.append(f"Not on the same folds of {test_set}: {'; '.join(each)}.")
+    return told
 
 
 def deviations(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> str:
@@ -63,8 +80,12 @@ def deviations(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> str:
     return _table(*deviation_lines(several, metric), fmt) if several else ""
 
 
-def format_pairs(rows: Sequence[Row], fmt: Format) -> str:
-    """`rows` from `pairs.compare_pairs`; for people a table per kind, differences in points."""
+def format_pairs(rows: Sequence[Row], fmt: Format, alone: Sequence[str] = ()) -> str:
+    """`rows` from `pairs.compare_pairs`; for people a table per kind, differences in points.
+
+    Args:
+        alone: from `pairs.without_partner`; for people, the lines stand below.
+    """
     if fmt in ("csv", "json"):
         return _for_programs(rows, fmt, pairs.FIELDS)
     parts = []
@@ -74,7 +95,10 @@ def format_pairs(rows: Sequence[Row], fmt: Format) -> str:
             parts.append(title.format(against=mine[0]["against"]) + ":")
             parts.append(_table(*paired_lines(mine), fmt))
     if not parts:
-        return "No two systems have utterances in common."
+        return "\n".join(alone) or (
+            "There are no two systems that differ in one thing alone (recipe, decoder or budget): "
+            "nothing to pair."
+        )
     drawn = "; ".join(dict.fromkeys(f"{row['resampled']} ({row['test_set']})" for row in rows))
     notes = (
         "Differences in percentage points, negative where the first is better, and the "
@@ -84,7 +108,7 @@ def format_pairs(rows: Sequence[Row], fmt: Format) -> str:
     left = max(row["left_out"] for row in rows)
     if left:
         notes += f" Up to {left} utterances that only one of two has are left out."
-    return "\n\n".join([*parts, notes])
+    return "\n\n".join([*parts, notes, *(["\n".join(alone)] if alone else [])])
 
 
 def _for_programs(rows: Sequence[Row], fmt: Format, fields: Sequence[str]) -> str:
@@ -164,7 +188,7 @@ def percent(rate: float | None) -> str:
 def interval(row: Mapping[str, Any], metric: Metric = "wer") -> str:
     """A rate in per cent with its interval, if it has one: `18.2 [15.0, 21.9]`."""
     low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
-    if low is None:
+    if low is None or row[metric] is None:
         return percent(row[metric])
     return f"{percent(row[metric])} [{percent(low)}, {percent(high)}]"
 

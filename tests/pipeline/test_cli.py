@@ -484,6 +484,61 @@ def test_compare_does_not_join_runs_of_different_systems(tmp_path: Path) -> None
     assert "a+b are not runs of one system" in result.exception.what
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"reference_words": 8}, "the same reference_words on test set test"),
+        ({"lm_text": "another"}, "the same lm_text on test set test"),
+        ({"test_utterances": 3}, "the same test_utterances on test set test"),
+        ({"lm_text": "another", "budget": "2min"}, "the same lm_text on test set test"),
+    ],
+)
+def test_compare_does_not_join_runs_on_other_speech(
+    tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    for name, changed in (("a", {}), ("b", changes)):
+        (tmp_path / name).mkdir()
+        rows = [result_row(name, 0.5) | {"test_utterances": 4} | changed]
+        (tmp_path / name / "results.json").write_text(json.dumps(rows))
+    result = call("compare", "a+b", "--exp", tmp_path)
+    assert isinstance(result.exception, UserError)
+    assert told in result.exception.constraint
+    assert "in a, " in result.exception.found and result.exception.found.endswith("in b")
+
+
+def test_compare_names_what_only_one_of_joined_runs_has(tmp_path: Path) -> None:
+    here = {"a": [("1min", "x"), ("all", "x")], "b": [("1min", "x"), ("1min", "y")]}
+    for name, places in here.items():
+        (tmp_path / name).mkdir()
+        rows = [result_row(name, 0.5) | {"budget": b, "fold": f} for b, f in places]
+        (tmp_path / name / "results.json").write_text(json.dumps(rows))
+    result = call("compare", "a+b", "--exp", tmp_path, "--format", "json")
+    assert result.stderr.splitlines() == ["a+b: fold y only in b.", "a+b: budget all only in a."]
+    assert [(r["budget"], len(r["seeds"])) for r in json.loads(result.stdout)] == [
+        ("1min", 2),
+        ("all", 1),
+    ]
+
+
+def test_compare_tells_what_has_no_partner(tmp_path: Path) -> None:
+    head = '{"test_set":"test","fold":null,"utterances":["u"],"names":["ann"],"speakers":[0],'
+    head += '"reference_words":[9],"reference_chars":[9]}'
+    for name, budget in (("a", "1min"), ("b", "60s")):
+        (tmp_path / name).mkdir()
+        row = result_row(name, 0.5) | {"budget": budget}
+        (tmp_path / name / "results.json").write_text(json.dumps([row]))
+        key = {k: row[k] for k in ("test_set", "fold", "budget", "seed", "decoder")}
+        kinds = ("substitutions", "deletions", "insertions", "char_errors")
+        line = json.dumps(key | {kind: [1] for kind in kinds})
+        (tmp_path / name / "counts.jsonl").write_text(f"{head}\n{line}\n")
+    args = ["compare", "a", "b", "--pairs", "--exp", tmp_path]
+    told = "b (test, 60s, greedy) has no partner: no budget 60s of a there, but 1min."
+    assert told in call(*args).stdout
+    result = call(*args, "--format", "json")
+    assert json.loads(result.stdout) == []
+    assert told in result.stderr
+
+
 def test_compare_tells_results_of_one_recipe_apart_by_where_they_are(tmp_path: Path) -> None:
     for folder, wer in (("old", 0.5), ("new", 0.25)):
         (tmp_path / folder).mkdir()

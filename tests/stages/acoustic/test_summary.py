@@ -13,7 +13,8 @@ import pytest
 from pipeline.errors import UserError
 from stages.acoustic import bootstrap, tables
 from stages.acoustic.counts_file import Key, UtteranceCounts, UtteranceSet
-from stages.acoustic.pairs import FIELDS, compare_pairs
+from stages.acoustic.pairs import FIELDS, compare_pairs, without_partner
+from stages.acoustic.report import by_speaker
 from stages.acoustic.results import Results, Row
 from stages.acoustic.summary import systems
 
@@ -85,16 +86,56 @@ def test_the_interval_is_of_utterances_whose_errors_are_averaged_over_seeds() ->
     assert row["wer_low"] < row["wer"] < row["wer_high"]
 
 
+def shared(recipe: str, *runs: tuple[str, int, Sequence[int]]) -> Results:
+    """Results of folds that have one test set."""
+    told = made(recipe, *runs)
+    on = next(iter((made("a", (None, 1, runs[0][2])).counts or {}).values())).on
+    counts = {k: UtteranceCounts(on, c.substitutions, c.deletions, c.insertions, c.char_errors)
+              for k, c in (told.counts or {}).items()}  # fmt: skip
+    return Results([{**row, "test_split": "one"} for row in told.rows], counts)
+
+
 def test_an_utterance_that_several_folds_test_is_drawn_once_for_all() -> None:
     """Folds of the training speech: one test set. It is no larger for that."""
-    one = made("a", (None, 1, [0, 3, 5, 9]))
-    runs = made("a", ("x", 1, [0, 3, 5, 9]), ("y", 1, [0, 3, 5, 9]))
-    on = next(iter((one.counts or {}).values())).on
-    counts = {k: UtteranceCounts(on, c.substitutions, c.deletions, c.insertions, c.char_errors)
-              for k, c in (runs.counts or {}).items()}  # fmt: skip
-    (row,) = tables.compare([Results(runs.rows, counts)])
+    (row,) = tables.compare([shared("a", ("x", 1, [0, 3, 5, 9]), ("y", 1, [0, 3, 5, 9]))])
     expected = bootstrap.interval([0, 3, 5, 9], [WORDS] * 4, ["ann"] * 4, 10_000, 0.9)
     assert (row["wer_low"], row["wer_high"]) == (expected.low, expected.high)
+
+
+def test_a_test_set_that_folds_share_is_no_larger_for_that() -> None:
+    a = shared("a", ("x", 1, [0, 3, 5]), ("y", 1, [2, 3, 5]))
+    b = shared("b", ("x", 1, [0, 3, 5]), ("y", 1, [0, 3, 5]))
+    for told in (a, Results(a.rows)):  # without counts too
+        (row,) = tables.compare([told])
+        assert row["reference_words"] == 3 * WORDS
+        assert row["wer"] == pytest.approx(18 / 60)
+    (pair,) = paired(a, b)
+    assert (pair["utterances"], pair["left_out"]) == (3, 0)
+    assert pair["rate"] == pytest.approx(16 / 60)
+    assert by_speaker(systems([a])[0]) == {"ann": (3, 3 * WORDS, 9.0)}
+
+
+def test_results_with_no_more_than_the_contract_are_summarised() -> None:
+    """Characters of several folds cannot be summed then; all else can."""
+    told = made("a", ("x", 1, [2]), ("y", 1, [4]), ("x", 2, [2]), ("y", 2, [4]))
+    beyond = ("reference_chars", "confidence", "resampled", "lm_perplexity")
+    bare = [{k: v for k, v in row.items() if k not in beyond} for row in told.rows]
+    (row,) = tables.compare([Results(bare, told.counts)])
+    assert (row["wer"], row["cer"]) == (pytest.approx(0.3), None)
+    assert row["cer_mean_of_folds"] == pytest.approx(0.1)
+    whole = [row | {"confidence": 0.95} for row in told.rows]
+    (expected,) = tables.compare([Results(whole, told.counts)])
+    assert (row["wer_low"], row["wer_high"]) == (expected["wer_low"], expected["wer_high"])
+    assert "| - " in tables.format_table([row], "md", "cer")
+    (row,) = tables.compare([Results([r for r in bare if r["fold"] == "x"])])
+    assert row["cer"] == pytest.approx(2 / 30)  # of one fold the rates say enough
+
+
+def test_systems_on_other_folds_are_told_below_the_table() -> None:
+    a, b = made("a", ("x", 1, [2]), ("y", 1, [4])), made("b", ("x", 1, [2]))
+    text = tables.format_table(tables.compare([a, b]), "table")
+    assert "Not on the same folds of test: a 1min: x, y; b 1min: x." in text
+    assert "Not on the same folds" not in tables.format_table(tables.compare([a]), "table")
 
 
 def test_one_seed_and_fold_keep_the_interval_of_their_row() -> None:
@@ -168,6 +209,31 @@ def test_folds_are_paired_by_their_names() -> None:
     assert (row["difference"], row["utterances"]) == (pytest.approx(-2 / 40), 4)
     assert paired(a, made("b", ("jackson", 1, [1]))) == []
     assert "no two systems" in tables.format_pairs([], "table").lower()
+
+
+def alone(*several: Results) -> list[str]:
+    return without_partner(systems(several), "a")
+
+
+def test_what_has_no_partner_is_told() -> None:
+    a = made("a", (None, 1, [5]))
+    assert alone(a) == alone(a, made("b", (None, 1, [5]))) == []
+    assert alone(a, made("b", (None, 1, [5]), budget="60s")) == [
+        "b (test, 60s, greedy) has no partner: no budget 60s of a there, but 1min.",
+        "a (test, 1min, greedy) has no partner: no budget 1min of any other there, but 60s.",
+    ]
+    assert alone(together(a, made("a", (None, 1, [5]), decoder="beam")), made("b", (None, 1, [5])))[
+        0
+    ].startswith("a (test, 1min, beam) has no partner: no decoder beam of any other")
+    folds = made("a", ("x", 1, [5])), made("b", ("y", 1, [5]))
+    (line,) = alone(*folds)
+    assert line == (
+        "b (test, 1min, greedy) and a (test, 1min, greedy) have no utterance in common: "
+        "folds y and x."
+    )
+    assert tables.format_pairs(paired(*folds), "table", [line]) == line
+    rows = paired(a, made("b", (None, 1, [5])))
+    assert tables.format_pairs(rows, "table", [line]).endswith(f"\n\n{line}")
 
 
 def test_other_references_of_an_utterance_are_refused() -> None:
