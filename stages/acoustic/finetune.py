@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stages.acoustic.targets import Targets
 
 VERSION = 2
+TRAINING = "training.json"  # parameters, updates, history and, where dev chose, the best row
 
 
 def version(frontend: Section) -> int:
@@ -48,8 +49,9 @@ def finetune(
     labelled = _labelled(ctx, frontend, targets, settings, seed)
     model = _new_model(ctx, frontend, bert, settings, len(targets), seed)
     lengths = labelled.usable(ctx, model)
+    parameters = sum(p.numel() for p in model.parameters())
     ctx.say(
-        f"{_name(frontend)}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
+        f"{_name(frontend)}: {parameters / 1e6:.1f} M parameters, "
         f"{len(lengths)} utterances, {settings.updates} updates"
     )
     evaluation = None
@@ -57,12 +59,13 @@ def finetune(
         evaluation = _evaluation(ctx, frontend, model, targets, settings)
     history = _training(model, labelled, lengths, settings, seed, evaluation).run(ctx)
     model.save_pretrained(ctx.folder)
-    facts: dict[str, Any] = {"history": history}
+    facts: dict[str, Any] = {"parameters": parameters, "updates": settings.updates}
+    facts["history"] = history
     if evaluation is not None:
         facts["best"] = best = evaluation.best(history)
         assert best is not None  # the end of a training is evaluated
         ctx.say(f"greedy WER on dev of the weights kept: {best['dev_wer']:.1%}")
-    (ctx.folder / "training.json").write_text(json.dumps(facts, indent=1), "utf-8")
+    (ctx.folder / TRAINING).write_text(json.dumps(facts, indent=1), "utf-8")
 
 
 def _name(frontend: Section) -> str:

@@ -27,6 +27,7 @@ def notes(rows: Sequence[Row], summaries: Sequence[Row]) -> str:
         _language_model(rows),
         f"{overlap(rows)[0]}.",
         _tuning(rows),
+        *_chosen(rows),
         *_dev_note(rows),
         *_blank_notes(rows),
     ]
@@ -133,6 +134,24 @@ def _weights(row: Row, with_seed: bool) -> str:
         f"{row['budget']}{seed} {row['decoder']} lm_weight {row['lm_weight']:g}, word_score "
         f"{row['word_score']:g} (dev {100 * row['dev_wer']:.1f} %)"
     )
+
+
+def _chosen(rows: Sequence[Row]) -> list[str]:
+    """That dev chose among the weights of a training, where it did."""
+    seeds = len({row["seed"] for row in rows}) > 1
+    told = []
+    for row in rows:
+        if best := row.get("best"):
+            names = [row["fold"]] if row["fold"] is not None else []
+            names += [f"seed {row['seed']}"] if seeds else []
+            which = f" ({', '.join(names)})" if names else ""
+            told.append(
+                f"{row['budget']}{which} those after {best['update']} of {row['updates']} updates, "
+                f"the best of {best['evaluations']} evaluations ({100 * best['dev_wer']:.1f} %)"
+            )
+    if not told:
+        return []
+    return [f"Dev chose the weights, by greedy WER: {'; '.join(dict.fromkeys(told))}."]
 
 
 def _dev_note(rows: Sequence[Row]) -> list[str]:

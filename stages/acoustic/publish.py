@@ -10,10 +10,12 @@ from typing import Any
 from pipeline.freshness import StepState
 from pipeline.recipe import Recipe
 from pipeline.stage import Step
-from pipeline.store import Store
+from pipeline.store import Store, write_atomically
 from stages.acoustic.notes import overlap
 from stages.acoustic.results import PAGE, PLOT, Results, Scored, files, gather, write_results
 from stages.acoustic.tables import compare, format_table
+
+TABLE = "table.txt"  # as the last run that changed the results has shown it
 
 
 def unfinished(states: Sequence[StepState], facts: Sequence[Step]) -> list[StepState]:
@@ -35,9 +37,15 @@ def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -
     """Write the results of finished score steps where they changed; the table as text."""
     results = gather(scored(recipe, step, store) for step in steps if step.stage == "score")
     drawn = all((folder / name).exists() for name in (PAGE, PLOT))
+    known = folder / TABLE
     if not drawn or any(_read(folder / name) != text for name, text in files(results).items()):
+        known.unlink(missing_ok=True)
         write_results(folder, results)
-    table = format_table(compare([results]), "table")
+    # With several seeds or folds its intervals are drawn anew, which can take many seconds.
+    table = _read(known)
+    if table is None:
+        table = format_table(compare([results]), "table")
+        write_atomically(known, table)
     told = f"WER in % [{recipe.score.confidence:.0%} interval]; more in {folder / PAGE}\n{table}"
     return f"{told}{_warning(results)}"
 
@@ -60,6 +68,7 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
     return Scored(
         scores=store.path(step),
         lm=store.path(decode.inputs["lm"]),
+        model=store.path(decode.inputs["model"]),
         recipe=recipe.name,
         frontend=recipe.frontend_name,
         budget=str(step.budget),

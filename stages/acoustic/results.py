@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.store import write_atomically
 from stages.acoustic import counts_file, score_stage
 from stages.acoustic.counts_file import COUNTS, Counted, Key
+from stages.acoustic.finetune import TRAINING
 from stages.acoustic.lm_stage import LM_FACTS
 from stages.acoustic.score_stage import SCORES
 
@@ -40,6 +41,7 @@ class Scored:
         alphabet: the letters that the rule of text keeps.
         test_split, dev_split: signatures of stage 0's splits: equal ones are the same speech,
             though several folds may be scored on it.
+        model: the artifact of stage 5, which need not be there any more.
     """
 
     scores: Path
@@ -56,6 +58,7 @@ class Scored:
     alphabet: str = ""
     test_split: str = ""
     dev_split: str = ""
+    model: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,20 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
         "lm_vocabulary": lm["vocabulary"],
         "confidence": told["confidence"],
         **{key: score[key] for key in (*beside, *weights)},
+        **_trained(scored.model),
     }
+
+
+def _trained(model: Path | None) -> Row:
+    """Parameters, updates, and which weights dev chose; None for what is not known."""
+    path = None if model is None else model / TRAINING
+    told = _read(path) if path is not None and path.is_file() else {}
+    best = told.get("best")
+    if best is not None:
+        evaluations = sum("dev_wer" in row for row in told["history"])
+        best = {"update": int(best["update"]), "dev_wer": best["dev_wer"]}
+        best["evaluations"] = evaluations
+    return {"parameters": told.get("parameters"), "updates": told.get("updates"), "best": best}
 
 
 def files(results: Results) -> dict[str, str]:

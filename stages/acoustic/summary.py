@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Any, Literal
 
@@ -178,7 +179,17 @@ def _interval(system: System, metric: Metric) -> Interval | None:
     if system.counts is None:
         return None
     errors, lengths, speakers = by_voice(system.utterances(metric))
-    return bootstrap.interval(errors, lengths, speakers, SAMPLES, system.confidence)
+    return _bootstrapped(tuple(errors), tuple(lengths), tuple(speakers), system.confidence)
+
+
+@lru_cache(maxsize=1024)  # the table, RESULTS.md and the picture all ask
+def _bootstrapped(
+    errors: tuple[float, ...],
+    lengths: tuple[int, ...],
+    speakers: tuple[str, ...],
+    confidence: float,
+) -> Interval:
+    return bootstrap.interval(errors, lengths, speakers, SAMPLES, confidence)
 
 
 def by_voice(

@@ -47,6 +47,8 @@ def test_each_score_is_told_with_its_budget_seed_and_test_set(
     assert {(t.recipe, t.frontend, t.fold) for t in told} == {("tiny", "unit_bert", None)}
     lm = next(s for s in steps if s.title == "4 lm ngram")
     assert {t.lm for t in told} == {store.path(lm)}
+    models = [s for s in steps if s.stage == "finetune"]
+    assert [t.model for t in told] == [store.path(s) for s in models]
     scores = [s for s in steps if s.stage == "score"]
     assert [t.scores for t in told] == [store.path(s) for s in scores]
 
@@ -69,19 +71,21 @@ def test_results_are_written_once_and_again_when_they_changed(
     monkeypatch.setattr(module, "files", lambda results: content)
     monkeypatch.setattr(module, "write_results", write)
     monkeypatch.setattr(module, "_warning", lambda results: flattered)
-    monkeypatch.setattr(module, "compare", lambda results: results)
+    compared: list[Any] = []
+    monkeypatch.setattr(module, "compare", compared.append)
     monkeypatch.setattr(module, "format_table", lambda rows, form: "TABLE")
     folder = tmp_path / "exp" / "tiny"
     flattered = "\nWARNING"
     assert publish(recipe, steps, store, folder).endswith("TABLE\nWARNING")
     shutil.rmtree(folder)
     written.clear()
+    compared.clear()
     flattered = ""
     text = publish(recipe, steps, store, folder)
     assert text.endswith("TABLE")
     assert "95% interval" in text
-    publish(recipe, steps, store, folder)
-    assert len(written) == 1
+    assert publish(recipe, steps, store, folder) == text
+    assert len(written) == len(compared) == 1
     (folder / module.PLOT).unlink()
     publish(recipe, steps, store, folder)
     (folder / "results.json").write_bytes(b'[{"wer": \xff')
@@ -91,6 +95,7 @@ def test_results_are_written_once_and_again_when_they_changed(
     content["counts.jsonl"] = "of utterances"
     publish(recipe, steps, store, folder)
     assert written == ["first"] * 3 + ["second"] * 2
+    assert len(compared) == 5  # again where something changed
 
 
 def titles(fakes: Any, steps: list[Step]) -> list[str]:

@@ -194,6 +194,40 @@ def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None
     assert sorted(p.name for p in out.iterdir()) == FILES
 
 
+def test_rows_tell_how_the_model_was_trained_and_that_dev_chose_it(tmp_path: Path) -> None:
+    model, removed = tmp_path / "model", tmp_path / "removed"
+    model.mkdir()
+    history = [{"update": 25, "loss": 1.0}]
+    history += [{"update": n, "dev_wer": wer, "dev_loss": 1.0} for n, wer in ((50, 0.4), (99, 0.5))]
+    facts = {"parameters": 1234, "updates": 99, "history": history, "best": history[1]}
+    (model / "training.json").write_text(json.dumps(facts))
+    scores = scored(tmp_path)
+    told = results.gather(
+        [
+            finished(tmp_path, scores, model=model),
+            finished(tmp_path, scores, seed=2, model=removed),
+            finished(tmp_path, scores, seed=3),
+        ]
+    )
+    assert list(told.rows[0])[-3:] == ["parameters", "updates", "best"]
+    best = {"update": 50, "dev_wer": 0.4, "evaluations": 2}
+    assert [(r["parameters"], r["updates"], r["best"]) for r in told.rows[::2]] == [
+        (1234, 99, best),
+        (None, None, None),
+        (None, None, None),
+    ]
+    line = (
+        "- Dev chose the weights, by greedy WER: 1min (seed 1) those after 50 of 99 updates, the "
+        "best of 2 evaluations (40.0 %).\n"
+    )
+    assert page(told, "x.png").count(line) == 1
+    del facts["best"]
+    (model / "training.json").write_text(json.dumps(facts))
+    plain = results.gather([finished(tmp_path, scores, model=model)])
+    assert plain.rows[0]["best"] is None
+    assert "Dev chose" not in page(plain, "x.png")
+
+
 def test_transcripts_that_the_language_model_has_read_are_told(tmp_path: Path) -> None:
     runs = [
         finished(tmp_path, scored(tmp_path)),

@@ -102,6 +102,20 @@ def test_an_utterance_that_several_folds_test_is_drawn_once_for_all() -> None:
     assert (row["wer_low"], row["wer_high"]) == (expected.low, expected.high)
 
 
+def test_an_interval_is_drawn_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, drawn = made("a", (None, 1, [0, 3, 7]), (None, 2, [1, 3, 9])), []
+    interval = bootstrap.interval
+
+    def counted(*args: Any) -> bootstrap.Interval:
+        drawn.append(args)
+        return interval(*args)
+
+    monkeypatch.setattr(bootstrap, "interval", counted)
+    first = tables.compare([told])
+    assert tables.compare([told]) == first
+    assert len(drawn) == 2  # of words and of characters
+
+
 def test_a_test_set_that_folds_share_is_no_larger_for_that() -> None:
     a = shared("a", ("x", 1, [0, 3, 5]), ("y", 1, [2, 3, 5]))
     b = shared("b", ("x", 1, [0, 3, 5]), ("y", 1, [0, 3, 5]))

@@ -106,6 +106,11 @@ def test_the_weights_kept_are_those_that_dev_chose(
     assert equal == [False, True, False, False]
     assert [row["update"] for row in told["history"]] == [2, 4, 6, 7]
     assert told["best"] == {"update": 4, "dev_wer": 0.4, "dev_loss": 2.0}
+    assert told["updates"] == 7
+    weights = {
+        n: p.numel() for n, p in AcousticModel.from_pretrained(ctx.folder).named_parameters()
+    }
+    assert told["parameters"] == sum(weights.values()) > 1000
 
 
 def test_the_figures_are_those_of_stage_6(context: MakeContext, inputs: dict[str, Path]) -> None:
