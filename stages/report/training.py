@@ -16,8 +16,8 @@ from stages.report.tables import Cell, Table, head
 BERT_FIGURES = (
     ("loss", "Loss on hidden units", "nats", 1.0),
     ("accuracy", "Hidden units guessed right", "%", 100.0),
-    ("dev_loss", "Loss on speech kept back", "nats", 1.0),
-    ("dev_accuracy", "Guessed right, speech kept back", "%", 100.0),
+    ("kept_back_loss", "Loss on speech kept back", "nats", 1.0),
+    ("kept_back_accuracy", "Guessed right, speech kept back", "%", 100.0),
 )
 CTC_FIGURES = (
     ("loss", "CTC loss", "nats per label", 1.0),
@@ -25,9 +25,9 @@ CTC_FIGURES = (
     ("dev_wer", "WER on dev, greedy", "%", 100.0),
 )
 GUESSES = (
-    ("accuracy", "This BERT"),
-    ("accuracy_nearest", "Nearest unit that is seen"),
-    ("accuracy_most_frequent", "Most frequent unit"),
+    ("kept_back_accuracy", "This BERT"),
+    ("kept_back_accuracy_nearest", "Nearest unit that is seen"),
+    ("kept_back_accuracy_most_frequent", "Most frequent unit"),
 )
 
 
@@ -45,9 +45,11 @@ def berts(sources: Sequence[Source]) -> Curves | None:
     told = []
     for name, piece in by_folder(sources, "bert"):
         assert piece.folder is not None  # it is done
-        told.append((name, read_json(piece.folder / "pretraining.json")))
+        told.append((name, _named(read_json(piece.folder / "pretraining.json"))))
     trained = [(name, facts) for name, facts in told if facts.get("history")]
-    drawn = [(name, facts["history"]) for name, facts in trained] + at_work(sources, "bert")
+    drawn = [(name, facts["history"]) for name, facts in trained] + [
+        (name, [_renamed(row) for row in rows]) for name, rows in at_work(sources, "bert")
+    ]
     if not drawn:
         return None
     charts = []
@@ -61,17 +63,38 @@ def berts(sources: Sequence[Source]) -> Curves | None:
     return Curves("BERT", charts, _guesses(trained) if trained else None)
 
 
+def _named(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts of a pretraining under today's names; they were told as those of dev once."""
+    if "validation_utterances" not in facts:
+        return facts
+    history = facts["history"]
+    if not facts["validation_utterances"]:  # they were of speech trained on
+        return {"history": [row for row in history if "dev_loss" not in row]}
+    told = {f"kept_back_{k}": v for k, v in facts.items() if k.startswith(("loss", "accuracy"))}
+    return told | {"history": [_renamed(row) for row in history]}
+
+
+def _renamed(row: dict[str, float]) -> dict[str, float]:
+    return {
+        f"kept_back_{k.removeprefix('dev_')}" if k.startswith("dev_") else k: v
+        for k, v in row.items()
+    }
+
+
 def _guesses(trained: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     header = [head("BERT", figure=False), *(head(name) for _, name in GUESSES), head("Loss, nats")]
     body = [
         [
             head(name, figure=False),
             *(Cell(percent(facts.get(key))) for key, _ in GUESSES),
-            Cell(f"{facts['loss']:.3f}" if "loss" in facts else "-"),
+            Cell(f"{facts['kept_back_loss']:.3f}" if "kept_back_loss" in facts else "-"),
         ]
         for name, facts in trained
     ]
-    caption = "Hidden units of speech kept back that are guessed right, in %, beside two guesses."
+    caption = (
+        "Hidden units of speech kept back that are guessed right, in %, beside two guesses. Its "
+        "speakers are heard in training, and it chose the weights of each BERT."
+    )
     return Table(caption, header, body)
 
 

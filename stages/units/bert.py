@@ -23,12 +23,24 @@ VERSION = 2
 CODEBOOK_SCALE = 0.1  # five times the positions' (0.02): what is heard counts more than when
 VALIDATION_SHARE = 0.04
 VALIDATION_AT_MOST = 64
+KEPT_BACK, TRAINED_ON = "kept_back", "trained_on"  # how the names of figures start, by whose
+WEIGHTS_CHOSEN_ON = {
+    KEPT_BACK: "the utterances kept back, whose figures are told",
+    TRAINED_ON: "utterances trained on, whose figures are told: too few to keep any back",
+}
+NOTHING_KEPT_BACK = (
+    f"nothing kept back (that takes {1 / VALIDATION_SHARE:.0f} utterances): the weights are chosen "
+    "on speech trained on"
+)
 
 
 def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     """Train and write the BERT, and how well it guesses hidden units of speech kept back.
 
-    Reads `vocabulary` and one role `units/<split>` for each pretraining split.
+    Reads `vocabulary` and one role `units/<split>` for each pretraining split. Speech kept back
+    is of speakers who are heard in training, and its loss chooses the weights too: its figures
+    compare BERTs on the same speech and say nothing of unseen speakers. Where there is too little
+    speech to keep any back, the figures are of some of what was trained on, and are called so.
     """
     import torch
 
@@ -48,18 +60,22 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     torch.nn.Module.to(model, ctx.device)
     lengths = {n: len(t) for n, t in tokens.items() if n not in kept_back}
     masked = MaskedUnits(tokens, settings, len(vocabulary), seed, ctx.device)
+    chosen_on = sorted(kept_back) or sorted(lengths)[:VALIDATION_AT_MOST]
+    what = KEPT_BACK if kept_back else TRAINED_ON
     validation = Validation(
         masked,
-        sorted(kept_back) or sorted(lengths)[:VALIDATION_AT_MOST],
+        chosen_on,
         sorted(lengths),
         settings.batch_frames,
         len(vocabulary),
         settings.precision,
         ctx.device,
+        what,
     )
     ctx.say(
         f"BERT of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
-        f"{sum(lengths.values()):,} units to learn from, {len(kept_back)} utterances kept back"
+        f"{sum(lengths.values()):,} units to learn from, "
+        + (f"{len(kept_back)} utterances kept back" if kept_back else NOTHING_KEPT_BACK)
     )
 
     def loss(update: int, epoch: int, names: list[str]) -> tuple[Tensor, dict[str, float]]:
@@ -67,7 +83,7 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
         return losses_M.mean(), {"accuracy": right_M.float().mean().item()}
 
     evaluation = Evaluation(
-        lambda done: validation.figures(model), settings.validate_every, "dev_loss"
+        lambda done: validation.figures(model), settings.validate_every, f"{what}_loss"
     )
     with packed(model):
         history = Training(
@@ -88,13 +104,16 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     vocabulary.save(ctx.folder)
     best = evaluation.best(history)
     assert best is not None  # the end is evaluated
-    facts = {"validation_utterances": len(kept_back), "best_update": best["update"]}
-    facts |= {name.removeprefix("dev_"): v for name, v in best.items() if name.startswith("dev_")}
-    text = json.dumps(facts | {"history": history}, indent=1)
+    facts: dict[str, Any] = {"kept_back_utterances": len(kept_back)}
+    facts |= {"weights_chosen_on": WEIGHTS_CHOSEN_ON[what], "best_update": best["update"]}
+    told = {name: value for name, value in best.items() if name.startswith(what)}
+    text = json.dumps(facts | told | {"history": history}, indent=1)
     (ctx.folder / "pretraining.json").write_text(text, "utf-8")
     ctx.say(
-        f"masked units guessed: {facts['accuracy']:.1%}; the most frequent unit "
-        f"{facts['accuracy_most_frequent']:.1%}, the nearest seen {facts['accuracy_nearest']:.1%}"
+        f"masked units guessed{'' if kept_back else ' in speech trained on'}: "
+        f"{told[f'{what}_accuracy']:.1%}; the most frequent unit "
+        f"{told[f'{what}_accuracy_most_frequent']:.1%}, the nearest seen "
+        f"{told[f'{what}_accuracy_nearest']:.1%}"
     )
 
 

@@ -21,6 +21,7 @@ class Validation:
     Args:
         names: utterances to guess in.
         learnt_from: the training's utterances, whose frequencies the trivial guesses know.
+        what: how the names of the figures start; it says whose they are.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class Validation:
         vocabulary_size: int,
         precision: str,
         device: str,
+        what: str = "kept_back",
     ) -> None:
+        self._what = what
         self._masked, self._precision, self._device = masked, precision, device
         lengths = {name: len(masked.tokens[name]) for name in names}
         self._batches = PackedBatches(lengths, batch_frames, seed=0).epoch(0)
@@ -51,8 +54,8 @@ class Validation:
             total += float(losses_M.double().sum())
             right += float(right_M.sum())
             frames += len(right_M)
-        told = {"dev_loss": total / frames, "dev_accuracy": right / frames}
-        return {name: round(value, 5) for name, value in (told | self._trivial).items()}
+        told = {"loss": total / frames, "accuracy": right / frames} | self._trivial
+        return {f"{self._what}_{name}": round(value, 5) for name, value in told.items()}
 
     def _without_model(self, names: Sequence[str], counts_T: NDArray[np.int64]) -> dict[str, float]:
         """The most frequent unit and its share's loss; the nearest frame that can be seen."""
@@ -68,9 +71,9 @@ class Validation:
             near += int((truth_F[nearest_seen(hidden_F)][hidden_F] == truth_M).sum())
             frames += len(truth_M)
         return {
-            "dev_loss_frequencies": loss / frames,
-            "dev_accuracy_most_frequent": frequent / frames,
-            "dev_accuracy_nearest": near / frames,
+            "loss_frequencies": loss / frames,
+            "accuracy_most_frequent": frequent / frames,
+            "accuracy_nearest": near / frames,
         }
 
 

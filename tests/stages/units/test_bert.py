@@ -120,9 +120,9 @@ def test_a_killed_pretraining_writes_the_same_bytes(
     for name in ("config.json", "model.safetensors", "pretraining.json"):
         assert (whole.folder / name).read_bytes() == (killed.folder / name).read_bytes()
     facts = json.loads((whole.folder / "pretraining.json").read_text())
-    evaluated = [row for row in facts["history"] if "dev_loss" in row]
+    evaluated = [row for row in facts["history"] if "trained_on_loss" in row]
     assert [row["update"] for row in evaluated] == [2, 4, 6]
-    assert facts["loss"] == min(row["dev_loss"] for row in evaluated)
+    assert facts["trained_on_loss"] == min(row["trained_on_loss"] for row in evaluated)
     assert facts["best_update"] in (2, 4, 6)
 
 
@@ -137,7 +137,7 @@ def test_the_weights_of_the_least_loss_on_speech_kept_back_are_written(
 
     def kept(self: Validation, model: BertForMaskedLM) -> dict[str, float]:
         found = figures(self, model)
-        told.append((self, found["dev_loss"]))
+        told.append((self, found["trained_on_loss"]))
         return found
 
     monkeypatch.setattr(Validation, "figures", kept)
@@ -148,7 +148,7 @@ def test_the_weights_of_the_least_loss_on_speech_kept_back_are_written(
     assert losses[-1] > min(losses)
     model = BertForMaskedLM.from_pretrained(ctx.folder).eval()
     with packed(model):
-        assert figures(told[0][0], model)["dev_loss"] == pytest.approx(min(losses), abs=1e-4)
+        assert figures(told[0][0], model)["trained_on_loss"] == pytest.approx(min(losses), abs=1e-4)
 
 
 def test_transformers_loads_what_was_pretrained(
@@ -183,3 +183,43 @@ def test_copies_at_other_speeds_are_kept_back_with_their_originals() -> None:
     kept_back = bert._kept_back(names)
     assert len(kept_back) == 6  # 4 % of 60, three times
     assert {name.partition("@")[0] for name in set(names) - kept_back}.isdisjoint(kept_back)
+
+
+def test_where_nothing_is_kept_back_no_figure_says_so(
+    context: Callable[..., StepContext], inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ctx = context("bert", inputs)
+    bert.pretrain(ctx, settings=SETTINGS, seed=1)
+    facts = json.loads((ctx.folder / "pretraining.json").read_text())
+    assert facts["kept_back_utterances"] == 0
+    assert "trained on" in facts["weights_chosen_on"]
+    assert not any(k.startswith(("kept_back_loss", "kept_back_acc")) for k in told_in(facts))
+    assert 0 < facts["trained_on_accuracy"] < 1
+    assert "nothing kept back (that takes 25 utterances)" in "".join(capsys.readouterr())
+
+
+def told_in(facts: dict[str, Any]) -> set[str]:
+    return facts.keys() | {name for row in facts["history"] for name in row}
+
+
+def test_speech_kept_back_is_called_so_and_chooses_the_weights(
+    context: Callable[..., StepContext], tmp_path: Path, vocabulary: Vocabulary
+) -> None:
+    rng = np.random.default_rng(2)
+    many = {
+        f"u{n}": vocabulary.tokens(rng.integers(0, CODES, (12, 2)).astype(np.int16))
+        for n in range(25)
+    }
+    (tmp_path / "v").mkdir()
+    vocabulary.save(tmp_path / "v")
+    inputs = {"vocabulary": tmp_path / "v", "units/train": tmp_path / "u"}
+    write_units(inputs["units/train"], many, vocabulary)
+    ctx = context("bert", inputs)
+    bert.pretrain(ctx, settings=SETTINGS, seed=1)
+    facts = json.loads((ctx.folder / "pretraining.json").read_text())
+    assert facts["kept_back_utterances"] == 1
+    assert facts["weights_chosen_on"].startswith("the utterances kept back")
+    assert not any(k.startswith(("dev", "trained_on")) for k in told_in(facts))
+    rows = [row for row in facts["history"] if "kept_back_loss" in row]
+    assert facts["kept_back_loss"] == min(row["kept_back_loss"] for row in rows)
+    assert {"kept_back_accuracy", "kept_back_accuracy_nearest"} <= facts.keys()

@@ -183,14 +183,14 @@ def validation(tokens: dict[str, Any], batch_frames: int = 50) -> Validation:
 def test_validation_compares_with_guesses_that_need_no_model(model: BertForMaskedLM) -> None:
     with packed(model):
         told = validation({name: np.full(30, 7) for name in NAMES}).figures(model)
-        assert told["dev_accuracy_most_frequent"] == 1
-        assert told["dev_accuracy_nearest"] == 1
+        assert told["kept_back_accuracy_most_frequent"] == 1
+        assert told["kept_back_accuracy_nearest"] == 1
         share = (6 * 30 + 1) / (6 * 30 + SIZE)
-        assert told["dev_loss_frequencies"] == pytest.approx(-np.log(share), abs=1e-5)
+        assert told["kept_back_loss_frequencies"] == pytest.approx(-np.log(share), abs=1e-5)
         changing = {name: 3 + np.arange(30) % 25 for name in NAMES}
         told = validation(changing).figures(model)
-        assert told["dev_accuracy_nearest"] == 0
-        assert told["dev_accuracy_most_frequent"] < 0.2
+        assert told["kept_back_accuracy_nearest"] == 0
+        assert told["kept_back_accuracy_most_frequent"] < 0.2
 
 
 def test_figures_are_means_over_hidden_frames_however_they_are_batched(
@@ -200,6 +200,6 @@ def test_figures_are_means_over_hidden_frames_however_they_are_batched(
     with packed(model), torch.no_grad():
         losses_M, right_M = losses(model, units.batch(NAMES[:2], EPOCH))
         one, many = (validation(tokens, n).figures(model) for n in (1000, 5))
-    assert one["dev_loss"] == pytest.approx(losses_M.mean().item(), abs=2e-5)
-    assert one["dev_accuracy"] == pytest.approx(right_M.float().mean().item(), abs=1e-5)
+    assert one["kept_back_loss"] == pytest.approx(losses_M.mean().item(), abs=2e-5)
+    assert one["kept_back_accuracy"] == pytest.approx(right_M.float().mean().item(), abs=1e-5)
     assert one == pytest.approx(many, abs=2e-5)
