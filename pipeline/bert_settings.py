@@ -14,6 +14,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "small": {"layers": 12, "dim": 512, "ffn_dim": 2048, "heads": 8, "dropout": 0.05},
     "base": {"layers": 12, "dim": 768, "ffn_dim": 3072, "heads": 12, "dropout": 0.1},
 }
+PRESET_KEYS = frozenset(PRESETS["base"])
 
 
 class BertSettings(Section):
@@ -22,8 +23,8 @@ class BertSettings(Section):
     from_: Path | None = Field(None, alias="from", description="a pretrained BERT to use")
     preset: Literal["small", "base"] | None = Field(
         None,
-        description="a size of the papers: layers, dim, ffn_dim, heads and dropout, each unless "
-        "the recipe, or one that it is based on, sets it",
+        description="a size of the papers: layers, dim, ffn_dim, heads and dropout, in place of "
+        "those of the recipe that this one is based on; what is set beside the preset wins",
         json_schema_extra=NO_RESULT,  # the sizes are signed
     )
     layers: int = Field(4, ge=1)

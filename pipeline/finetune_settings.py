@@ -37,6 +37,7 @@ _LIBRI_LIGHT: dict[str, tuple[float, dict[str, Any]]] = {
         },
     ),
 }
+PRESET_KEYS = frozenset(_SHARED).union(*(keys for _, keys in _LIBRI_LIGHT.values()))
 Preset = Literal[
     "libri_light",
     "libri_light_10min",
@@ -52,7 +53,8 @@ class CtcSettings(Section):
     preset: Preset | None = Field(
         None,
         description="published settings of wav2vec 2.0 for a budget of Libri-light; libri_light: "
-        "those of the size nearest to the budget's. What the recipe sets itself stays",
+        "those of the size nearest to the budget's, in place of what the recipe that this one "
+        "is based on sets; what is set beside the preset wins",
         json_schema_extra=NO_RESULT,  # what it stands for is signed
     )
     updates: int = Field(600, ge=1)
@@ -162,8 +164,8 @@ def checked(settings: FinetuneSettings, info: ValidationInfo) -> FinetuneSetting
     strangers = [b for b in settings.by_budget if b not in budgets]
     if strangers:
         raise ValueError(
-            f"by_budget.{strangers[0]} is of no budget of this recipe; "
-            f"there are: {', '.join(budgets)}"
+            f"by_budget.{strangers[0]} is of no budget of this recipe; there are: "
+            f"{', '.join(budgets)}. Correct it, or leave it out (--set finetune.by_budget={{}})"
         )
     for budget in budgets:
         settings.for_budget(budget)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline import plugins
+from pipeline import layers, plugins
 from pipeline.errors import UserError, nearest
 from pipeline.recipe import CORPORA, DECODERS, FRONT_ENDS, Recipe, Section
 
@@ -21,8 +21,10 @@ def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
         UserError: a file that is not there or not YAML, or any number of wrong keys and values.
     """
     values = _read_with_base(path, ())
-    for change in changes:
-        _apply(values, change)
+    parsed = [_parsed(change) for change in changes]
+    values = layers.without_overruled(values, layers.sections_of(parsed))
+    for change, (parts, value) in zip(changes, parsed, strict=True):
+        _apply(values, change, parts, value)
     return _check(values, path)
 
 
@@ -45,7 +47,8 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise UserError(f"{path}: base must be the name of a recipe beside it, found {base!r}.")
-    return _over(_read_with_base(path.parent / base, (*seen, path.resolve())), values)
+    below = _read_with_base(path.parent / base, (*seen, path.resolve()))
+    return _over(layers.without_overruled(below, values), values)
 
 
 def _over(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,16 +66,20 @@ def _laid_over(old: Any, value: Any) -> Any:
     return value if another else _over(old, value)
 
 
-def _apply(values: dict[str, Any], change: str) -> None:
-    """Carry out one `section.key=value`; the value is read as YAML."""
+def _parsed(change: str) -> tuple[list[str], Any]:
+    """The keys and the value of one `section.key=value`; the value is read as YAML."""
     key, equals, text = change.partition("=")
     parts = key.split(".")
     if not equals or not all(parts):
         raise UserError(f"--set {change}: write section.key=value, such as finetune.updates=500")
     try:
-        value = yaml.safe_load(text)
+        return parts, yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"--set {change}: the value is not YAML.") from error
+
+
+def _apply(values: dict[str, Any], change: str, parts: Sequence[str], value: Any) -> None:
+    """Carry out one change."""
     here = values
     for part in parts[:-1]:
         there = here.get(part)
@@ -164,8 +171,10 @@ def _told(error: ValidationError, model: type[BaseModel], prefix: str) -> list[s
         else:
             reason = one["msg"].removeprefix("Value error, ")
             told = one.get("input")
-            # Where a key is missing the input is all that stands beside it.
-            found = "" if one["type"] == "missing" else f"; found {told!r}"
+            # Where a key is missing the input is all that stands beside it; of a section as a
+            # whole its validator says what matters.
+            section = one["type"] == "value_error" and isinstance(told, dict)
+            found = "" if section or one["type"] == "missing" else f"; found {told!r}"
             lines.append(f"{where}: {reason}{found}")
     return lines
 

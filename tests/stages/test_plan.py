@@ -210,7 +210,7 @@ def test_more_fine_tuning_seeds_train_no_budget_and_seed_again(
         ("lm.order=3", {4, 6}),
         ("bert.updates=7", {3, 5, 6}),
         ("bert.mask_span_std=3.0", {3, 5, 6}),
-        ("bert.preset=small", {3, 5, 6}),  # dropout: the recipe gives all other sizes
+        ("bert.preset=small", {3, 5, 6}),
         ("quantizer.updates=7", {1, 2, 3, 5, 6}),
         ("seed=2", {1, 2, 3, 5, 6}),
         ("text.alphabet=abcdefghijklmnopqrstuvwxyz", {0, 1, 2, 3, 4, 5, 6}),
