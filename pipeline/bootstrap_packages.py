@@ -119,26 +119,28 @@ def provide(packages: Sequence[SystemPackage], run: Callable[..., None]) -> None
     Raises:
         RunError: the user may not, and one of them is not optional; names the line to type.
     """
-    names = [package.name for package in packages]
-    line = f"sudo apt-get update && sudo apt-get install -y {' '.join(names)}"
+    required = [package.name for package in packages if not package.optional]
+    optional = [package.name for package in packages if package.optional]
+    line = f"sudo apt-get update && sudo apt-get install -y {' '.join(required)}"
     prefix = administrator()
     if prefix is None or shutil.which("apt-get") is None:
-        if all(package.optional for package in packages):
+        if not required:
             return
+        remedy = f"type this (or its like on a system without apt), then try again:\n    {line}"
+        if optional:  # of their own: one that apt does not know makes its whole line fail
+            remedy += f"\n  optional:\n    sudo apt-get install -y {' '.join(optional)}"
         raise RunError(
             "system packages are missing and cannot be installed from here",
-            found="not there: " + ", ".join(names),
-            remedy=f"type this (or its like on a system without apt), then try again:\n    {line}",
+            found="not there: " + ", ".join(required),
+            remedy=remedy,
         )
     apt = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
     apt += ["-o", "DPkg::Lock::Timeout=300"]
     with contextlib.suppress(RunError):  # one broken source of several may not matter
         run([*apt, "update"], remedy=f"type this:\n    {line}")
     install = [*apt, "install", "-y", "--no-install-recommends"]
-    required = [package.name for package in packages if not package.optional]
     if required:
         run([*install, *required], remedy=f"type this and see what it says:\n    {line}")
-    for name in names:
-        if name not in required:  # one at a time: not every system has every one
-            with contextlib.suppress(RunError):
-                run([*install, name], remedy="go on without it")
+    for name in optional:  # one at a time: not every system has every one
+        with contextlib.suppress(RunError):
+            run([*install, name], remedy="go on without it")

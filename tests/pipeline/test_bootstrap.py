@@ -225,6 +225,21 @@ def test_what_is_missing_is_made(finished: Environment, monkeypatch: pytest.Monk
     assert steps_taken(finished, monkeypatch, {"fairseq": "0.10.0"}) == list(STEPS)
 
 
+def test_set_up_goes_on_without_what_benchmarks_alone_need(
+    finished: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: Setup, *arguments: str) -> None:
+        raise RunError(f"no such thing: {arguments}")
+
+    monkeypatch.setattr(Setup, "pip", refuse)
+    Setup(finished).install_peer()
+    told = capsys.readouterr().out
+    assert "for the benchmarks ... failed" in told
+    assert f"pip install --no-deps pyctcdecode=={pinned('pyctcdecode')}" in told
+    with pytest.raises(RunError):
+        Setup(finished).install_fairseq()
+
+
 def test_an_unpinned_name_is_an_error() -> None:
     with pytest.raises(KeyError, match="fairseq"):
         pinned("fairseq")

@@ -45,9 +45,25 @@ def test_who_may_not_install_gets_the_exact_line(may: Callable[..., None]) -> No
     run = Recorder()
     with pytest.raises(RunError) as refusal:
         provide([CMAKE, BOOST, ZLIB], run)
-    line = "sudo apt-get update && sudo apt-get install -y cmake libboost-thread-dev zlib1g-dev"
-    assert line in refusal.value.text().splitlines()[-1]
+    told = refusal.value.text().splitlines()
+    assert told[-3:] == [
+        "    sudo apt-get update && sudo apt-get install -y cmake libboost-thread-dev",
+        "  optional:",
+        "    sudo apt-get install -y zlib1g-dev",
+    ]
+    assert refusal.value.found == "not there: cmake, libboost-thread-dev"
     assert run.commands == []
+
+
+@pytest.mark.parametrize("fails_on", ["install", ""])
+def test_without_optional_packages_no_line_speaks_of_them(
+    may: Callable[..., None], fails_on: str
+) -> None:
+    may([] if fails_on else None)
+    with pytest.raises(RunError) as refusal:
+        provide([CMAKE, ZLIB] if fails_on else [CMAKE], Recorder(fails_on))
+    assert refusal.value.text().splitlines()[-1].endswith("install -y cmake")
+    assert "optional" not in refusal.value.text()
 
 
 def test_optional_packages_alone_stop_nobody(may: Callable[..., None]) -> None:
