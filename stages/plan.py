@@ -29,6 +29,10 @@ from stages.units.source import UnitSource
 
 Inputs = Mapping[str, Step]
 PRETRAINED = ("quantizer", "discretize", "bert")
+# Of the section bert, what an encoder without a pretrained BERT is made of.
+TRANSFORMER = frozenset(
+    ("layers", "dim", "ffn_dim", "heads", "dropout", "positions", "attention_dropout")
+)
 
 
 def plan(recipe: Recipe, hashes: FileHashes) -> list[Step]:
@@ -69,6 +73,7 @@ class _Planner:
         self.steps: list[Step] = []
         frontend = plugins.find(FRONT_ENDS, recipe.frontend_name, "front-end")
         self.uses = frontend.STAGES
+        self.reads_of_bert: frozenset[str] = getattr(frontend, "BERT_KEYS", TRANSFORMER)
         own_units = getattr(frontend, "unit_source", None)
         self.source: UnitSource | None = None
         if own_units is not None:
@@ -149,13 +154,13 @@ class _Planner:
             told = {**own.settings, "seed": seed}
             return self._add("quantizer", 1, own.label, own.version, told, inputs, fit, seed=seed)
         run = partial(quantizer_stage.run, settings=settings, manifests_roles=roles, seed=seed)
-        told = {**settings.signed(), "seed": seed}
+        told, version = {**settings.signed(), "seed": seed}, quantizer_stage.VERSION
         del told["from_"]
         if settings.from_ is not None:
             told = _imported(settings.from_, "quantizer")
+            version = quantizer_stage.IMPORT_VERSION
         if "discretize" in self.uses:
             imported.refuse_misfit(settings, self.recipe.bert if "bert" in self.uses else None)
-        version = quantizer_stage.VERSION
         return self._add("quantizer", 1, "", version, told, inputs, run, seed=seed)
 
     def _units(self, quantizer: Step) -> None:
@@ -193,7 +198,7 @@ class _Planner:
         if settings.from_ is not None:
             run: Any = partial(imported.bert, source=settings.from_)
             inputs = {"vocabulary": self.vocabulary}
-            return self._add("bert", 3, "", bert_stage.VERSION, self.given_bert, inputs, run)
+            return self._add("bert", 3, "", imported.VERSION, self.given_bert, inputs, run)
         inputs = {f"units/{name}": self.units[name] for name in self.pretraining}
         inputs["vocabulary"] = self.vocabulary
         told = {**settings.signed(), "seed": seed}
@@ -238,10 +243,9 @@ class _Planner:
         if self.bert is not None:
             inputs["bert"] = self.bert
         else:  # the size of the Transformer, not how it would be pretrained
-            sizes = ["layers", "dim", "ffn_dim", "heads", "dropout", "positions"]
-            sizes.append("attention_dropout")
+            sizes = set(self.reads_of_bert)
             if self.vocabulary is not None:
-                sizes.append("embedding_init")
+                sizes.add("embedding_init")
             told["bert"] = {k: v for k, v in recipe.bert.signed().items() if k in sizes}
         run = partial(
             finetune_stage.finetune,

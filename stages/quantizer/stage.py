@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stages.quantizer.model import QuantizerModel
 
 VERSION = 2
+IMPORT_VERSION = 2  # of what is taken over: training another way makes none of it another
 CODEBOOK = "codebook.json"
 PLOT = "codebook.png"
 HISTORY = "history.jsonl"

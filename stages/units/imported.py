@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stages.units.vocabulary import Vocabulary
 
+VERSION = 2  # of `bert`; training another way makes no imported BERT another
 IMPORT = "import.json"  # what `vqasr import-fairseq` says of what it wrote
 REMEDY = "take bert.from and quantizer.from of the same run or the same publication"
 LEAST_KNOWN = 0.5  # share of the frames whose unit the BERT must know

@@ -228,7 +228,7 @@ def test_what_is_missing_is_made(finished: Environment, monkeypatch: pytest.Monk
 def test_set_up_goes_on_without_what_benchmarks_alone_need(
     finished: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(_: Setup, *arguments: str) -> None:
+    def refuse(_: Setup, *arguments: str, **__: object) -> None:
         raise RunError(f"no such thing: {arguments}")
 
     monkeypatch.setattr(Setup, "pip", refuse)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from pipeline.recipe import Recipe
 from pipeline.stage import Step
 from stages.plan import plan
 from stages.prepare.sources import FileHashes
+from stages.quantizer import stage as quantizer_stage
+from stages.units import bert as bert_stage
 
 MakeRecipe = Callable[..., Recipe]
 MakePlan = Callable[..., list[Step]]
@@ -358,6 +361,20 @@ def test_log_mel_depends_on_the_size_of_the_transformer_and_not_its_pretraining(
     assert tuned("bert.layers=2") != tuned("bert.layers=1")
 
 
+def test_lstms_depend_on_nothing_that_only_attention_has(
+    make_recipe: MakeRecipe, make_plan: MakePlan
+) -> None:
+    def tuned(frontend: str, change: str) -> str:
+        made = make_plan(make_recipe(f"frontend={frontend}", change))
+        return next(s.signature for s in made if s.number == 5)
+
+    for change in ("bert.heads=1", "bert.attention_dropout=0.5"):
+        assert tuned("mfcc", change) == tuned("mfcc", "bert.layers=1")
+        assert tuned("log_mel", change) != tuned("log_mel", "bert.layers=1")
+    for change in ("bert.ffn_dim=40", "bert.dim=32", "bert.layers=2", "bert.dropout=0.3"):
+        assert tuned("mfcc", change) != tuned("mfcc", "bert.layers=1")
+
+
 def test_recipes_share_what_they_agree_on(
     steps: list[Step], make_recipe: MakeRecipe, make_plan: MakePlan
 ) -> None:
@@ -421,3 +438,30 @@ def test_an_imported_model_is_known_by_its_content(
         made = make_plan(make_recipe(f"quantizer.from={folder}", "quantizer.updates=9"))
         signatures.append(next(s.signature for s in made if s.number == 1))
     assert signatures[0] == signatures[1] != signatures[2]
+
+
+@pytest.mark.parametrize(
+    ("section", "number", "training"), [("quantizer", 1, quantizer_stage), ("bert", 3, bert_stage)]
+)
+def test_training_another_way_leaves_imported_models(
+    make_recipe: MakeRecipe,
+    make_plan: MakePlan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    section: str,
+    number: int,
+    training: ModuleType,
+) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "config.json").write_text("{}")
+
+    def told() -> tuple[str, str]:
+        plans = (make_plan(make_recipe(*c)) for c in ([f"{section}.from={tmp_path / 'given'}"], []))
+        given, trained = (next(s.signature for s in p if s.number == number) for p in plans)
+        return given, trained
+
+    given, trained = told()
+    monkeypatch.setattr(training, "VERSION", training.VERSION + 1)
+    again = told()
+    assert again[0] == given
+    assert again[1] != trained

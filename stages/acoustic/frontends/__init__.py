@@ -17,6 +17,9 @@ and, only if its units are not those of the recipe's quantizer,
     unit_source(settings, quantizer)
                         a UnitSource (stages/units/source.py): stages 1 and 2 done another way
                         (`quantizer`: QuantizerSettings)
+and, only if it has no pretrained BERT and makes no Transformer of the section's size,
+    BERT_KEYS           the keys of the section bert that `new_encoder` reads: those alone make
+                        its models stale
 and, only if not every quantizer section will do,
     refusal(settings, quantizer)
                         why this one (QuantizerSettings) will not, in a line, or None: told when

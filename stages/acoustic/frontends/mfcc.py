@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from stages.acoustic.recurrent import RecurrentEncoder
 
 STAGES: frozenset[str] = frozenset()
+# LSTMs have no attention; the sizes are those that a Transformer's parameters are counted by.
+BERT_KEYS = frozenset({"layers", "dim", "ffn_dim", "dropout", "positions"})
 HOP_SAMPLES = 160  # 10 ms
 
 
