@@ -47,6 +47,9 @@ def test_systems_of_a_family_differ_in_what_they_hear_alone(path: Path) -> None:
     base, other = load(RECIPES / f"{path.stem.partition('_')[0]}.yaml"), load(path)
     for section in ("corpus", "budgets", "text", "lm", "finetune", "decode", "score", "seed"):
         assert getattr(other, section) == getattr(base, section), section
+    for section in ("bert", "discretize", "quantizer"):
+        if section != "quantizer" or other.quantizer.type != "none":
+            assert getattr(other, section) == getattr(base, section), section
     assert other.frontend_name != base.frontend_name
 
 
