@@ -91,7 +91,7 @@ def test_settings_of_an_unknown_budget_in_the_same_layer_are_refused_in_a_line(
         changes.append("budgets=[all]")
     else:
         values["finetune"]["by_budget"] = {"5min": {"updates": 9}}
-    with pytest.raises(UserError, match="by_budget.5min is of no budget") as caught:
+    with pytest.raises(UserError, match=r"by_budget\.5min is of no budget") as caught:
         load(write_recipe(values), changes)
     (line,) = str(caught.value).splitlines()
     assert line.endswith("Correct it, or leave it out (--set finetune.by_budget={})")
