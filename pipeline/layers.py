@@ -41,12 +41,12 @@ def without_overruled(earlier: Values, later: Values) -> dict[str, Any]:
     kept = dict(earlier)
     for section, keys in PRESET_KEYS.items():
         over, under = later.get(section), kept.get(section)
-        if _is_mapping(over) and over.get("preset") is not None and _is_mapping(under):
+        if isinstance(over, dict) and over.get("preset") is not None and isinstance(under, dict):
             kept[section] = _without(under, keys)
     budgets, finetune = later.get("budgets"), kept.get("finetune")
-    if isinstance(budgets, list) and _is_mapping(finetune):
+    if isinstance(budgets, list) and isinstance(finetune, dict):
         by_budget = finetune.get("by_budget")
-        if _is_mapping(by_budget):
+        if isinstance(by_budget, dict):
             ours = {name: own for name, own in by_budget.items() if name in budgets}
             kept["finetune"] = {**finetune, "by_budget": ours}
     return kept
@@ -56,13 +56,9 @@ def _without(section: Values, keys: frozenset[str]) -> dict[str, Any]:
     """Also for single budgets, whose settings would lie over the preset's."""
     kept = {name: value for name, value in section.items() if name not in keys}
     by_budget = kept.get("by_budget")
-    if _is_mapping(by_budget):
+    if isinstance(by_budget, dict):
         kept["by_budget"] = {
-            name: _without(own, keys) if _is_mapping(own) else own
+            name: _without(own, keys) if isinstance(own, dict) else own
             for name, own in by_budget.items()
         }
     return kept
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict)

@@ -220,7 +220,7 @@ def test_a_curve_of_one_point_can_be_seen(make: Make) -> None:
     made = make()
     path = made.folder / "3-bert" / "pretraining.json"
     told = json.loads(path.read_text())
-    told["history"][-1]["dev_loss"] = 2.5
+    told["history"][-1]["kept_back_loss"] = 2.5
     assert 'class="alone"' not in made.page()
     path.write_text(json.dumps(told))
     assert made.page().count('class="alone"') == 1
