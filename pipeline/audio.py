@@ -104,9 +104,10 @@ def band_limit(samples: Samples, bandwidth_hz: int) -> Samples:
 
 
 def at_speed(samples: Samples, speed: float) -> Samples:
-    """16 kHz speech as if played so much faster: shorter, and higher in pitch and formants.
+    """Speech as if played so much faster: shorter, and higher in pitch and formants.
 
-    What a faster voice would have above 8 kHz is lost, what a slower one lacks there stays empty.
+    It keeps its sample rate: what a faster voice would have above half of that is lost, what a
+    slower one lacks there stays empty.
     """
     import numpy as np
     import soxr

@@ -23,6 +23,9 @@ from pipeline.store import write_atomically
 from stages.prepare.corpus import Source
 
 SAVE_EVERY = 300  # files hashed: so much is lost at most when a run is killed
+# Of copies at other speeds: raise it when stage 0 makes other ones of the same speed. It is signed
+# with each copy, so that corpora without copies stay as they are.
+COPY_VERSION = 2
 SHOWN_FROM = 200  # files to hash, above which there is a progress bar
 
 Entry = list[str | int]  # size in bytes, time in ns, SHA-256
@@ -97,8 +100,9 @@ def is_listed(settings: CorpusSettings, split: str) -> bool:
 
 def with_copies(sources: Sequence[Source], speeds: Sequence[float]) -> list[Source]:
     """The sources, and behind them a copy of each at every other speed."""
+    told = {"copy_version": COPY_VERSION}
     copies = [
-        replace(s, id=copy_id(s.id, speed), parameters={**s.parameters, "speed": speed})
+        replace(s, id=copy_id(s.id, speed), parameters={**s.parameters, **told, "speed": speed})
         for speed in speeds
         for s in sources
     ]

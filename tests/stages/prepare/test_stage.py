@@ -22,7 +22,7 @@ from pipeline.store import hash_outputs
 from stages.prepare import stage
 from stages.prepare.corpora import synthetic, tsv
 from stages.prepare.corpus import Source
-from stages.prepare.sources import with_copies
+from stages.prepare.sources import COPY_VERSION, with_copies
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
 NOISE = (0.1 * np.random.RandomState(0).standard_normal(16_000)).astype(np.float32)
@@ -386,3 +386,29 @@ def test_copies_put_no_sentence_into_the_text_twice(context: MakeContext, tmp_pa
     ctx = context("text", {"train": train.folder})
     stage.write_text(ctx, sentences=None, name="train", alphabet=ALPHABET)
     assert (ctx.folder / "lm_text.txt").read_text("utf-8") == "turn left\nturn right\n"
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000])
+def test_a_faster_copy_stays_within_half_the_rate_of_its_recording(
+    context: MakeContext, tmp_path: Path, rate_hz: int
+) -> None:
+    soundfile.write(tmp_path / "a.wav", np.tile(NOISE, 2), rate_hz)
+    manifest = write_split(context("train"), with_copies([source(tmp_path, "a.wav")], [0.8, 1.25]))
+    power = {u.id: np.abs(np.fft.rfft(manifest.samples(u))) ** 2 for u in manifest}
+    hertz = {name: np.linspace(0, 8000, len(p)) for name, p in power.items()}
+
+    def share_above(name: str, limit_hz: float) -> float:
+        return float(power[name][hertz[name] > limit_hz].sum() / power[name].sum())
+
+    edge_hz = rate_hz / 2
+    for name in power:
+        assert share_above(name, 1.02 * edge_hz) < 1e-4
+    assert share_above("a@speed-1.25", 0.85 * edge_hz) > 0.05  # it fills its band
+    assert share_above("a@speed-0.8", 0.82 * edge_hz) < 1e-4  # a slower one has nothing there
+
+
+def test_copies_are_versioned_and_the_originals_beside_them_are_not(tmp_path: Path) -> None:
+    plain = source(tmp_path, "a.wav", parameters={"gain": 1})
+    original, copy = with_copies([plain], [0.9])
+    assert with_copies([plain], []) == [original] == [plain]
+    assert copy.parameters == {"gain": 1, "speed": 0.9, "copy_version": COPY_VERSION}
