@@ -10,7 +10,7 @@ import pytest
 from stages.acoustic.decoders.greedy import Greedy
 from stages.acoustic.targets import Targets
 from tests.benchmarks import bench_decode
-from tests.benchmarks.bench_decode import Split, ours, peer, tuned
+from tests.benchmarks.bench_decode import Search, Split, ours, peer, tuned
 from tests.benchmarks.made_up_speech import Corpus, make_corpus
 
 
@@ -45,23 +45,47 @@ def test_both_sides_write_clear_speech_as_said(corpus: Corpus) -> None:
         logits[np.arange(len(path)), path] = -0.01
         clear[name] = logits
     assert ours(corpus.lm, 1.0, 0.0, 50)(clear) == said
-    assert peer(corpus.lm, 1.0, 0.0)(clear) == said
+    assert peer(corpus.lm, 1.0, 0.0, 100)(clear) == said
 
 
-def test_a_row_takes_the_smallest_beam_that_is_no_worse_on_dev(
+def test_each_side_takes_the_smallest_beam_that_is_no_worse_on_dev(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The peer is our search with a beam three times as wide: a third of ours does for it."""
+
+    def wide(lm: Path, lm_weight: float, word_score: float, beam: int) -> Search:
+        return ours(lm, 1.0, 0.0, 3 * beam)
+
     sentences, log_probs = corpus.dev
     split = Split(log_probs, sentences, 60.0)
     monkeypatch.setattr(bench_decode, "ROUNDS", 1)
-    monkeypatch.setattr(bench_decode, "BEAMS", (1, 100, 200))
-    monkeypatch.setattr(bench_decode, "peer", lambda lm, lm_weight, word: ours(lm, 1.0, 0.0, 90))
+    monkeypatch.setattr(bench_decode, "BEAMS", (1, 30, 90))
+    monkeypatch.setattr(bench_decode, "PEERS_BEAM", 30)
+    monkeypatch.setattr(bench_decode, "peer", wide)
+    monkeypatch.setattr(bench_decode, "LM_WEIGHTS", (1.0,))
+    monkeypatch.setattr(bench_decode, "WORD_SCORES", (0.0,))
     case = bench_decode.Case("toy", corpus.lm, split, split)
-    found = bench_decode.row("some", case)
-    assert "with beam 100," in found.conditions
-    point, counts = tuned(split, [(0.0, -50.0), (1.0, 0.0)], lambda p: ours(corpus.lm, *p, 90))
-    assert point == (1.0, 0.0)
-    assert f"(dev {counts.rate:.1%}) with beam 100, lm_weight" in found.conditions
+    errors = {beam: split.errors(ours(corpus.lm, 1.0, 0.0, beam)) for beam in (1, 3, 30, 90)}
+    told = bench_decode.row("some", case).conditions
+    goal = errors[90].errors
+    of_ours = next(b for b in (1, 30, 90) if errors[b].errors <= goal)
+    of_peer = next(b for b in (1, 30) if errors[3 * b].errors <= goal)
+    assert f"(dev {errors[of_ours].rate:.1%}) with beam {of_ours}, lm_weight" in told
+    assert f"(dev {errors[3 * of_peer].rate:.1%}) with beam {of_peer}, lm_weight" in told
+    assert of_ours > 1
     with pytest.raises(RuntimeError, match="no beam reaches"):
         monkeypatch.setattr(bench_decode, "BEAMS", (1,))
         bench_decode.row("some", case)
+
+
+def test_a_narrower_beam_of_the_peer_is_searched(corpus: Corpus) -> None:
+    pytest.importorskip("pyctcdecode")
+    split = Split(corpus.dev[1], corpus.dev[0], 60.0)
+    narrow, wide = (split.errors(peer(corpus.lm, 1.0, 0.0, beam)).errors for beam in (1, 100))
+    assert narrow > wide
+
+
+def test_of_a_grid_the_weights_with_the_fewest_errors_on_dev_are_taken(corpus: Corpus) -> None:
+    split = Split(corpus.dev[1], corpus.dev[0], 60.0)
+    point, _ = tuned(split, [(0.0, -50.0), (1.0, 0.0)], lambda p: ours(corpus.lm, *p, 90))
+    assert point == (1.0, 0.0)
