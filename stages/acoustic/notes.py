@@ -145,8 +145,9 @@ def _chosen(rows: Sequence[Row]) -> list[str]:
             names = [row["fold"]] if row["fold"] is not None else []
             names += [f"seed {row['seed']}"] if seeds else []
             which = f" ({', '.join(names)})" if names else ""
+            of_all = f" of {row['updates']}" if row.get("updates") else ""
             told.append(
-                f"{row['budget']}{which} those after {best['update']} of {row['updates']} updates, "
+                f"{row['budget']}{which} those after {best['update']}{of_all} updates, "
                 f"the best of {best['evaluations']} evaluations ({100 * best['dev_wer']:.1f} %)"
             )
     if not told:

@@ -223,7 +223,7 @@ def _of_results(named: str, exp: Path) -> Source:
     told = "Only its results.json was given: no training curves, no codebook, no alignments."
     if not (Path(named).exists() or (exp / named).is_dir()):
         told = "Several runs joined: to see their trainings and alignments, name them apart."
-    return Source(named, named, results, [], [told])
+    return Source(named, named, results, [], [told, *results.remarks])
 
 
 def _tell_apart(sources: Sequence[Source]) -> None:

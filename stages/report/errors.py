@@ -90,7 +90,7 @@ def pairs(scored: Sequence[System], against: str) -> tuple[list[Table], str]:
     Args:
         against: the recipe that others are compared with, where it has counts.
     """
-    from stages.acoustic.pairs import compare_pairs
+    from stages.acoustic.pairs import compare_pairs, without_partner
 
     counted = [system for system in scored if system.counts is not None]
     names = list(dict.fromkeys(system.first["recipe"] for system in counted))
@@ -107,8 +107,9 @@ def pairs(scored: Sequence[System], against: str) -> tuple[list[Table], str]:
         if mine:
             caption = f"{title.format(against=base)}, on the same utterances."
             tables.append(of_words(caption, *_narrowed(*paired_lines(mine)), 3))
+    alone = " ".join(without_partner(counted, base))
     if not tables:
-        return [], "No two systems have utterances in common."
+        return [], alone or "There is one system, budget and decoder: nothing to compare it with."
     left = max(row["left_out"] for row in rows)
     told = (
         "Differences in percentage points with their intervals, negative where the first is "
@@ -117,7 +118,7 @@ def pairs(scored: Sequence[System], against: str) -> tuple[list[Table], str]:
     )
     if left:
         told += f" Up to {left} utterances that only one of two has are left out."
-    return tables, told
+    return tables, f"{told} {alone}".strip()
 
 
 def _narrowed(

@@ -221,6 +221,10 @@ def test_rows_tell_how_the_model_was_trained_and_that_dev_chose_it(tmp_path: Pat
         "best of 2 evaluations (40.0 %).\n"
     )
     assert page(told, "x.png").count(line) == 1
+    del facts["updates"]  # trained by code that did not tell them yet
+    (model / "training.json").write_text(json.dumps(facts))
+    older = results.gather([finished(tmp_path, scores, model=model)])
+    assert "1min those after 50 updates, the best of 2" in page(older, "x.png")
     del facts["best"]
     (model / "training.json").write_text(json.dumps(facts))
     plain = results.gather([finished(tmp_path, scores, model=model)])
