@@ -132,7 +132,7 @@ def compared(
     gaps, codes, ties = [], 0, sum(codes.near_ties for codes in found)
     for samples_S, ours, peer_FG in zip(utterances, found, peers, strict=True):
         codes += peer_FG.numel()
-        scores_FGV = _scores(ready._book, ready.features(samples_S))
+        scores_FGV = _scores(ready._book(), ready.features(samples_S))
         ours_FG, theirs_FG = (
             scores_FGV.gather(-1, units_FG[..., None])[..., 0]
             for units_FG in (ours.units_FG, peer_FG)
