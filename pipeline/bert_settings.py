@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.section import NO_RESULT, PRECISION, Precision, Section
+from pipeline.section import NO_RESULT, PRECISION, Precision, Section, heads_divide
 
 # BERT small and base of the vq-wav2vec paper (arXiv 1910.05453).
 PRESETS: dict[str, dict[str, Any]] = {
@@ -74,9 +74,4 @@ class BertSettings(Section):
             del values["attention_dropout"]
         return values
 
-    @field_validator("heads")
-    @classmethod
-    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
-        if info.data.get("dim", 0) % heads:
-            raise ValueError(f"dim {info.data['dim']} is not a multiple of heads {heads}")
-        return heads
+    _heads_divide = field_validator("heads")(heads_divide)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")  # of what becomes a part of folders and tables
 # A field marked so changes no result: it stays out of every signature.
@@ -23,6 +23,13 @@ def each_once(values: list[T]) -> list[T]:
     if twice:
         raise ValueError(f"{twice[0]} stands twice")
     return values
+
+
+def heads_divide(heads: int, info: ValidationInfo) -> int:
+    """`heads`, unless the section's `dim` is no multiple of it (ValueError)."""
+    if info.data.get("dim", 0) % heads:
+        raise ValueError(f"dim {info.data['dim']} is not a multiple of heads {heads}")
+    return heads
 
 
 def check_test_name(name: str) -> None:

@@ -100,11 +100,22 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
             what="BERT",
             evaluation=evaluation,
         ).run(ctx)
-    model.save_pretrained(ctx.folder)
-    vocabulary.save(ctx.folder)
     best = evaluation.best(history)
     assert best is not None  # the end is evaluated
-    facts: dict[str, Any] = {"kept_back_utterances": len(kept_back)}
+    model.save_pretrained(ctx.folder)
+    vocabulary.save(ctx.folder)
+    _tell(ctx, what, len(kept_back), best, history)
+
+
+def _tell(
+    ctx: StepContext,
+    what: str,
+    kept_back: int,
+    best: dict[str, float],
+    history: list[dict[str, float]],
+) -> None:
+    """Write pretraining.json, and say how well hidden units are guessed."""
+    facts: dict[str, Any] = {"kept_back_utterances": kept_back}
     facts |= {"weights_chosen_on": WEIGHTS_CHOSEN_ON[what], "best_update": best["update"]}
     told = {name: value for name, value in best.items() if name.startswith(what)}
     text = json.dumps(facts | told | {"history": history}, indent=1)

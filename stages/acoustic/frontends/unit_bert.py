@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from pipeline.recipe import BertSettings, Section
+from pipeline.section import heads_divide
 from stages.acoustic.frontends.units import open_split as open_split
 from stages.acoustic.frontends.units import refusal as refusal
 
@@ -37,12 +38,7 @@ class AcousticSettings(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     stride: int = Field(1, ge=1, le=8, description="frames joined before these layers")
 
-    @field_validator("heads")
-    @classmethod
-    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
-        if info.data.get("dim", 0) % heads:
-            raise ValueError(f"dim {info.data['dim']} is not a multiple of heads {heads}")
-        return heads
+    _heads_divide = field_validator("heads")(heads_divide)
 
 
 class Settings(Section):
