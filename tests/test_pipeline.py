@@ -46,6 +46,7 @@ def digests(steps: list[Step], exp: Path) -> dict[str, str]:
     return {s.title: store.verify(s, "") for s in steps}
 
 
+@pytest.mark.case(6)
 def test_every_stage_runs_and_then_nothing_more(
     write_recipe: Callable[..., Path], values: Values, tmp_path: Path
 ) -> None:
@@ -139,6 +140,7 @@ def kill_in(path: Path, exp: Path, step: Step, checkpoints: str) -> None:
     assert folder.exists(), f"{step.title} was done before it could be killed"
 
 
+@pytest.mark.case(4)
 def test_after_kill_9_in_a_training_the_model_is_bit_for_bit_the_same(
     write_recipe: Callable[..., Path], values: Values, tmp_path: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_after_kill_9_in_a_training_the_model_is_bit_for_bit_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.case(4)
 def test_after_kill_9_in_each_training_the_artifacts_are_bit_for_bit_the_same(
     write_recipe: Callable[..., Path], values: Values, tmp_path: Path
 ) -> None:

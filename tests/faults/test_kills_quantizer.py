@@ -36,6 +36,7 @@ def assert_same(whole: Trial, other: Trial) -> None:
     assert whole.hashes() == other.hashes()
 
 
+@pytest.mark.case(2, 4)
 def test_kill_9_changes_no_bit(whole: tuple[Trial, Told], tmp_path: Path) -> None:
     calls = whole[1].calls
     trial = Trial(tmp_path / "killed", "gumbel", UPDATES)
@@ -47,6 +48,7 @@ def test_kill_9_changes_no_bit(whole: tuple[Trial, Told], tmp_path: Path) -> Non
     assert_same(whole[0], trial)
 
 
+@pytest.mark.case(7)
 def test_sigterm_is_answered_with_a_checkpoint(whole: tuple[Trial, Told], tmp_path: Path) -> None:
     trial = Trial(tmp_path / "stopped", "gumbel", UPDATES)
     told = trial.run([Moment(3, number=signal.SIGTERM), Moment(7, number=signal.SIGINT)])
@@ -56,6 +58,7 @@ def test_sigterm_is_answered_with_a_checkpoint(whole: tuple[Trial, Told], tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.case(1)
 def test_many_random_kills_change_no_bit_of_any_kind_of_quantizer(tmp_path: Path) -> None:
     outcomes = list(measure(tmp_path, dict.fromkeys(KINDS, 9), seed=2))
     assert all(outcome.same for outcome in outcomes), outcomes

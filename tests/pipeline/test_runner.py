@@ -105,6 +105,7 @@ def test_a_changed_setting_runs_what_depends_on_it(fakes: Any, steps: list[Step]
     assert fakes.carry_out(steps) == []
 
 
+@pytest.mark.case(6)
 def test_stop_stage_touches_nothing_later(fakes: Any, steps: list[Step]) -> None:
     assert fakes.carry_out(steps, last=3) == ALL[:3]
     names = {p.name.partition("-")[0] for p in (fakes.exp / "store").iterdir()}
@@ -247,6 +248,7 @@ def test_what_is_read_after_the_run_is_made_again(fakes: Any, steps: list[Step])
     assert fakes.carry_out(steps, kept=[steps[3]]) == ["4 lm"]
 
 
+@pytest.mark.case(14)
 def test_an_altered_artifact_is_refused_with_the_command_that_rebuilds_it(
     fakes: Any, steps: list[Step]
 ) -> None:
@@ -450,6 +452,7 @@ def test_after_kill_9_a_second_run_makes_the_same_artifact(tmp_path: Path) -> No
     assert killed.verify(step, "") == whole.verify(step, "")
 
 
+@pytest.mark.case(12)
 def test_two_runs_at_once_do_the_work_once(tmp_path: Path) -> None:
     step = Step("bert", 3, "", 1, {}, {}, nothing)
     store = Store(tmp_path / "store")

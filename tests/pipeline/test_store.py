@@ -180,6 +180,7 @@ def test_a_folder_that_does_not_tell_its_inputs_is_not_gone_on_with(tmp_path: Pa
 
 
 @pytest.mark.parametrize("damage", ["altered", "truncated", "missing", "added"])
+@pytest.mark.case(14)
 def test_an_artifact_that_was_altered_is_refused_by_name(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path / "store")
     make(store)
@@ -290,6 +291,7 @@ def hold(tmp_path: Path, seconds: float) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.case(12)
 def test_a_second_process_waits_and_names_the_owner(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,6 +307,7 @@ def test_an_owner_who_leaves_while_we_ask_who_it_is_does_not_matter(tmp_path: Pa
     assert store_module._owner(tmp_path / "lm-1.owner") == "another process"
 
 
+@pytest.mark.case(13)
 def test_the_lock_of_a_dead_process_clears_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

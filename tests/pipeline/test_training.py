@@ -89,6 +89,7 @@ def equal(one: Job, other: Job) -> bool:
 @pytest.mark.parametrize(
     "kills", [[0], [3], [4], [5], [51], [30], [26, 27], [7, 13, 22, 22, 50], [2, 3, 5, 6, 9]]
 )
+@pytest.mark.case(4)
 def test_a_killed_training_ends_bit_for_bit_as_if_nothing_had_happened(
     context: MakeContext, kills: list[int]
 ) -> None:
@@ -111,6 +112,7 @@ def test_the_seed_decides(context: MakeContext) -> None:
 
 @pytest.mark.parametrize("at", [0, 2, 3, 30, UPDATES - 1])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.case(7)
 def test_after_a_signal_the_update_ends_and_is_saved(
     context: MakeContext, at: int, number: signal.Signals
 ) -> None:
@@ -138,6 +140,7 @@ def test_after_a_signal_the_update_ends_and_is_saved(
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no checksum", "empty"])
+@pytest.mark.case(3)
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
     context: MakeContext, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
@@ -163,6 +166,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
     assert equal(whole, resumed)
 
 
+@pytest.mark.case(3)
 def test_with_all_checkpoints_damaged_it_starts_again(context: MakeContext) -> None:
     whole, _ = finished(context("whole"))
     ctx = context("killed")
@@ -175,6 +179,7 @@ def test_with_all_checkpoints_damaged_it_starts_again(context: MakeContext) -> N
 
 
 @pytest.mark.parametrize("call", range(4))
+@pytest.mark.case(2)
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_old_or_the_new_one(
     context: MakeContext, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:

@@ -221,6 +221,7 @@ def test_more_fine_tuning_seeds_train_no_budget_and_seed_again(
         ("corpus.unlabelled=[more.tsv]", {0, 1, 2, 3, 5, 6}),
     ],
 )
+@pytest.mark.case(9)
 def test_a_setting_makes_stale_what_depends_on_it(
     runs: Callable[..., list[str]], change: str, expected: set[int]
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_setting_makes_stale_what_depends_on_it(
         "name=another",
     ],
 )
+@pytest.mark.case(11)
 def test_what_changes_no_result_runs_nothing(runs: Callable[..., list[str]], change: str) -> None:
     assert runs(change) == []
 
@@ -250,6 +252,7 @@ def test_a_corpus_that_was_moved_is_the_same(
     assert runs(f"corpus.root={os.path.relpath(tmp_path / 'elsewhere')}") == []
 
 
+@pytest.mark.case(9)
 def test_a_removed_setting_is_a_reason(
     steps: list[Step], fakes: Any, make_recipe: MakeRecipe, make_plan: MakePlan
 ) -> None:
@@ -262,6 +265,7 @@ def test_a_removed_setting_is_a_reason(
     assert (state.state, state.reasons) == ("stale", ["lm.prune: [] -> absent"])
 
 
+@pytest.mark.case(10)
 def test_an_audio_file_of_another_content_is_seen_by_every_run(
     runs: Callable[..., list[str]], corpus: Path, write_noise: Callable[..., Path]
 ) -> None:
@@ -284,6 +288,7 @@ def test_an_audio_file_that_was_only_touched_runs_nothing(
     assert runs() == []
 
 
+@pytest.mark.case(10)
 def test_audio_of_the_same_size_and_time_is_seen_by_verify(
     runs: Callable[..., list[str]], corpus: Path, write_noise: Callable[..., Path]
 ) -> None:
@@ -317,6 +322,7 @@ def test_the_order_of_a_list_changes_nothing(runs: Callable[..., list[str]], cor
     assert runs() == []
 
 
+@pytest.mark.case(10)
 def test_status_trusts_what_the_last_run_saw(
     steps: list[Step], make_recipe: MakeRecipe, make_plan: MakePlan, corpus: Path
 ) -> None:

@@ -184,6 +184,7 @@ def train(ctx: StepContext, settings: FinetuneSettings = SETTINGS, seed: int = 1
     finetune.finetune(ctx, frontend=FRONTEND, bert=BERT, settings=settings, seed=seed)
 
 
+@pytest.mark.case(4)
 def test_a_killed_training_writes_the_same_bytes(
     context: MakeContext, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def kill_at(at: int) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize("damaged", [1, 2])
+@pytest.mark.case(3)
 def test_damaged_checkpoints_cost_time_and_nothing_else(
     speech: Manifest, tmp_path: Path, damaged: int
 ) -> None:
@@ -127,6 +128,7 @@ def test_two_checkpoints_are_kept_wherever_epochs_end(
     assert names == [f"checkpoint-{n:08d}.pt" for n in (UPDATES - every, UPDATES)]
 
 
+@pytest.mark.case(2)
 def test_what_a_kill_within_a_save_left_is_removed(speech: Manifest, tmp_path: Path) -> None:
     whole = Run(speech, tmp_path / "whole")()
     run = Run(speech, tmp_path / "killed")
@@ -139,6 +141,7 @@ def test_what_a_kill_within_a_save_left_is_removed(speech: Manifest, tmp_path: P
 
 
 @pytest.mark.parametrize("at", [1, 4, 7, UPDATES])
+@pytest.mark.case(7)
 def test_after_a_signal_the_update_is_saved_and_nothing_is_done_twice(
     speech: Manifest, tmp_path: Path, at: int
 ) -> None:

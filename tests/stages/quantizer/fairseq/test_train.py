@@ -82,6 +82,7 @@ def train_with_kills(
     [{"type": "gumbel"}, {"type": "kmeans"}, {"type": "none"}, {"type": "kmeans", "augment": {}}],
     ids=["gumbel", "kmeans", "none", "kmeans, augmented"],
 )
+@pytest.mark.case(4)
 def test_kills_in_mid_epoch_change_no_bit(
     speech: Manifest, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -111,6 +112,7 @@ def test_every_parameter_is_trained(speech: Manifest, tmp_path: Path) -> None:
         assert not torch.equal(value, later.weights[name]), name
 
 
+@pytest.mark.case(6)
 def test_finished_run_trains_no_more(speech: Manifest, tmp_path: Path) -> None:
     done = train(small(), [speech], seed=1, folder=tmp_path / "a")
     updates: list[int] = []
