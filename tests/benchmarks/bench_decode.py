@@ -35,7 +35,7 @@ from pipeline.recipe import DecodeSettings
 from stages.acoustic import decoding, scoring
 from stages.acoustic.decoders import lexicon_beam
 from stages.acoustic.lexicon import read_lexicon
-from stages.acoustic.ngram import ARPA
+from stages.acoustic.ngram import BINARY
 from stages.acoustic.targets import BOUNDARY, Targets
 from tests.benchmarks.made_up_speech import make_corpus
 from tests.benchmarks.rows import Row, higher_is_better, machine, seconds_in_turn
@@ -167,7 +167,7 @@ def peer(lm: Path, lm_weight: float, word_score: float, beam: int) -> Search:
     labels = ["", *(" " if s == BOUNDARY else s for s in targets.symbols[1:])]
     decoder = pyctcdecode.build_ctcdecoder(
         labels,
-        str(lm / ARPA),
+        str(lm / BINARY),
         unigrams=list(read_lexicon(lm, targets)),
         alpha=lm_weight / math.log(10),
         beta=word_score,
