@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from pipeline.recipe import BertSettings, Section
+from pipeline.recipe import BertSettings
+from stages.acoustic import on_features
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
     from pipeline.audio import Samples
     from stages.acoustic.encoders import FeatureEncoder
     from stages.acoustic.features import Features
+    from stages.acoustic.recurrent import RecurrentEncoder
     from stages.quantizer.model import QuantizerConfig
 
 Kind = Literal["context", "quantized"]
 STAGES = frozenset({"quantizer"})
 
 
-class PretrainedSettings(Section):
+class PretrainedSettings(on_features.EncoderSettings):
     """What the features of a pretrained model have in common."""
 
     stride: int = Field(
-        1, ge=1, le=8, description="frames joined before the Transformer; 2 for those of 10 ms"
+        1, ge=1, le=8, description="frames joined before the encoder; 2 for those of 10 ms"
     )
     normalise: bool = Field(
         True,
@@ -74,16 +76,12 @@ def open_split(
 
 def new_encoder(
     settings: PretrainedSettings, bert: BertSettings, folders: Mapping[str, Path], kind: Kind
-) -> FeatureEncoder:
-    """A Transformer of the size of `bert` on these features, with random weights."""
-    from stages.acoustic.encoders import FeatureEncoder
+) -> FeatureEncoder | RecurrentEncoder:
+    """A Transformer of the size of `bert` on these features, or LSTMs, with random weights."""
     from stages.quantizer.model import QuantizerConfig
-    from stages.units.bert import bert_config
 
     channels = _channels(QuantizerConfig.from_pretrained(folders["quantizer"]), kind)
-    return FeatureEncoder(
-        {"channels": channels, "stride": settings.stride, "bert": bert_config(bert, 1)}
-    )
+    return on_features.new_encoder(settings, channels, settings.stride, bert)
 
 
 def _channels(config: QuantizerConfig, kind: Kind) -> int:

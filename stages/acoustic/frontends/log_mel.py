@@ -1,15 +1,17 @@
-"""Log-mel filter banks under a Transformer of the BERT's size, nothing pretrained: the baseline."""
+"""Log-mel filter banks under a Transformer or LSTMs, nothing pretrained: the baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from pipeline.audio import SAMPLE_RATE_HZ
-from pipeline.recipe import BertSettings, Section
+from pipeline.recipe import BertSettings
+from stages.acoustic import on_features
+from stages.acoustic.on_features import empty_encoder as empty_encoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.audio import Samples
     from stages.acoustic.encoders import FeatureEncoder
     from stages.acoustic.features import Features
+    from stages.acoustic.recurrent import RecurrentEncoder
 
 STAGES: frozenset[str] = frozenset()
 FFT_SAMPLES = 400  # 25 ms
@@ -25,12 +28,12 @@ HOP_SAMPLES = 160  # 10 ms
 FLOOR = 1e-10
 
 
-class Settings(Section):
+class Settings(on_features.EncoderSettings):
     """The filter bank."""
 
     name: Literal["log_mel"] = "log_mel"
     mel_bins: int = Field(80, ge=8, le=128)
-    stride: int = Field(2, ge=1, le=8, description="frames joined before the Transformer")
+    stride: int = Field(2, ge=1, le=8, description="frames joined before the encoder")
     highest_hz: int = Field(8000, ge=1000, le=8000, description="upper edge of the filter bank")
 
 
@@ -85,18 +88,6 @@ def _filters(mel_bins: int, highest_hz: int) -> NDArray[np.float64]:
 
 def new_encoder(
     settings: Settings, bert: BertSettings, folders: Mapping[str, Path]
-) -> FeatureEncoder:
-    """A Transformer of the size of `bert`, with random weights."""
-    from stages.acoustic.encoders import FeatureEncoder
-    from stages.units.bert import bert_config
-
-    return FeatureEncoder(
-        {"channels": settings.mel_bins, "stride": settings.stride, "bert": bert_config(bert, 1)}
-    )
-
-
-def empty_encoder(config: Mapping[str, Any]) -> FeatureEncoder:
-    """The encoder of a saved model, before its weights are loaded."""
-    from stages.acoustic.encoders import FeatureEncoder
-
-    return FeatureEncoder(dict(config))
+) -> FeatureEncoder | RecurrentEncoder:
+    """A Transformer of the size of `bert`, or LSTMs, with random weights."""
+    return on_features.new_encoder(settings, settings.mel_bins, settings.stride, bert)

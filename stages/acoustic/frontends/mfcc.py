@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from pipeline.recipe import BertSettings, Section
+from stages.acoustic import on_features
+from stages.acoustic.on_features import empty_encoder as empty_encoder
 
 if TYPE_CHECKING:
     from stages.acoustic.features import Features
@@ -26,7 +28,7 @@ class Settings(Section):
     name: Literal["mfcc"] = "mfcc"
     highest_hz: int = Field(8000, ge=1000, le=8000, description="upper edge of the mel bands")
     stride: int = Field(2, ge=1, le=8, description="frames joined before the LSTMs")
-    layers: int = Field(3, ge=1, le=9, description="bidirectional LSTMs")
+    layers: int = Field(on_features.LSTM_LAYERS, ge=1, le=9, description="bidirectional LSTMs")
     hidden: int | None = Field(
         None,
         ge=1,
@@ -52,42 +54,6 @@ def new_encoder(
     settings: Settings, bert: BertSettings, folders: Mapping[str, Path]
 ) -> RecurrentEncoder:
     """LSTMs with random weights; what comes out has the size of `bert`."""
-    from stages.acoustic.recurrent import RecurrentEncoder, hidden_for
     from stages.quantizer.mfcc import DIM
 
-    hidden = settings.hidden
-    if hidden is None:
-        goal = _transformer_parameters(settings, bert)
-        hidden = hidden_for(goal, channels=DIM, layers=settings.layers, dim=bert.dim)
-    return RecurrentEncoder(
-        {
-            "channels": DIM,
-            "stride": settings.stride,
-            "layers": settings.layers,
-            "hidden": hidden,
-            "dim": bert.dim,
-            "dropout": bert.dropout,
-        }
-    )
-
-
-def _transformer_parameters(settings: Settings, bert: BertSettings) -> int:
-    """Of the encoder that the front-end log_mel would have on features like these."""
-    import torch
-
-    from stages.acoustic.encoders import FeatureEncoder
-    from stages.quantizer.mfcc import DIM
-    from stages.units.bert import bert_config
-
-    with torch.device("meta"):  # sizes alone: no memory, no random numbers
-        made = FeatureEncoder(
-            {"channels": DIM, "stride": settings.stride, "bert": bert_config(bert, 1)}
-        )
-    return sum(parameter.numel() for parameter in made.parameters())
-
-
-def empty_encoder(config: Mapping[str, Any]) -> RecurrentEncoder:
-    """The encoder of a saved model, before its weights are loaded."""
-    from stages.acoustic.recurrent import RecurrentEncoder
-
-    return RecurrentEncoder(dict(config))
+    return on_features.lstms(DIM, settings.stride, bert, settings.layers, settings.hidden)

@@ -1,4 +1,4 @@
-"""The quantized vectors of vq-wav2vec under a Transformer of the BERT's size.
+"""The quantized vectors of vq-wav2vec under a Transformer or LSTMs.
 
 arXiv 1910.05453: the codebook's vectors of each frame's codes, groups side by side, in place of
 filter banks. Units as real numbers: what sounds alike lies close together, no BERT is between.
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.recipe import BertSettings, QuantizerSettings
 from stages.acoustic import pretrained
-from stages.acoustic.frontends.log_mel import empty_encoder as empty_encoder
+from stages.acoustic.on_features import empty_encoder as empty_encoder
 from stages.acoustic.pretrained import STAGES as STAGES
 from stages.quantizer.described import unfit
 
 if TYPE_CHECKING:
     from stages.acoustic.encoders import FeatureEncoder
     from stages.acoustic.features import Features
+    from stages.acoustic.recurrent import RecurrentEncoder
 
 
 class Settings(pretrained.PretrainedSettings):
@@ -39,6 +40,6 @@ def open_split(settings: Settings, folders: Mapping[str, Path], device: str = "c
 
 def new_encoder(
     settings: Settings, bert: BertSettings, folders: Mapping[str, Path]
-) -> FeatureEncoder:
-    """A Transformer of the size of `bert`, with random weights."""
+) -> FeatureEncoder | RecurrentEncoder:
+    """A Transformer of the size of `bert`, or LSTMs, with random weights."""
     return pretrained.new_encoder(settings, bert, folders, "quantized")

@@ -1,0 +1,88 @@
+"""The encoder that stands on real-valued features: a Transformer, or LSTMs of as many parameters.
+
+A baseline is to have the better of two reasonable encoders: see the front-ends' key `encoder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from pipeline.recipe import BertSettings, Section
+
+if TYPE_CHECKING:
+    from stages.acoustic.encoders import FeatureEncoder
+    from stages.acoustic.recurrent import RecurrentEncoder
+
+LSTM_LAYERS = 3  # with fewer parameters in a layer than in a Transformer's: see hidden_for
+
+
+class EncoderSettings(Section):
+    """Which encoder stands on the features."""
+
+    encoder: Literal["transformer", "lstm"] = Field(
+        "transformer",
+        description="a Transformer of the BERT's size, or bidirectional LSTMs of as many "
+        "parameters, as the front-end mfcc has them",
+    )
+
+    def signed(self) -> dict[str, Any]:
+        """A model that was made before there was a choice is the Transformer's."""
+        values = super().signed()
+        if self.encoder == "transformer":
+            del values["encoder"]
+        return values
+
+
+def new_encoder(
+    settings: EncoderSettings, channels: int, stride: int, bert: BertSettings
+) -> FeatureEncoder | RecurrentEncoder:
+    """The encoder that `settings` ask for, with random weights, on features of so many channels."""
+    if settings.encoder == "lstm":
+        return lstms(channels, stride, bert)
+    return transformer(channels, stride, bert)
+
+
+def transformer(channels: int, stride: int, bert: BertSettings) -> FeatureEncoder:
+    """A Transformer of the size of `bert`."""
+    from stages.acoustic.encoders import FeatureEncoder
+    from stages.units.bert import bert_config
+
+    return FeatureEncoder({"channels": channels, "stride": stride, "bert": bert_config(bert, 1)})
+
+
+def lstms(
+    channels: int,
+    stride: int,
+    bert: BertSettings,
+    layers: int = LSTM_LAYERS,
+    hidden: int | None = None,
+) -> RecurrentEncoder:
+    """Bidirectional LSTMs; what comes out has the size of `bert`.
+
+    Args:
+        hidden: units of each direction; None: as many as give the encoder the parameters that
+            `transformer` has on these features.
+    """
+    import torch
+
+    from stages.acoustic.recurrent import RecurrentEncoder, hidden_for
+
+    if hidden is None:
+        with torch.device("meta"):  # sizes alone: no memory, no random numbers
+            made = transformer(channels, stride, bert)
+        goal = sum(parameter.numel() for parameter in made.parameters())
+        hidden = hidden_for(goal, channels=channels, layers=layers, dim=bert.dim)
+    sizes = {"layers": layers, "hidden": hidden, "dim": bert.dim, "dropout": bert.dropout}
+    return RecurrentEncoder({"channels": channels, "stride": stride} | sizes)
+
+
+def empty_encoder(config: Mapping[str, Any]) -> FeatureEncoder | RecurrentEncoder:
+    """The encoder of a saved model, before its weights are loaded."""
+    from stages.acoustic.encoders import FeatureEncoder
+    from stages.acoustic.recurrent import RecurrentEncoder
+
+    kind = FeatureEncoder if "bert" in config else RecurrentEncoder
+    return kind(dict(config))
