@@ -1,4 +1,4 @@
-"""vqasr run | status | compare | report | check | prune | import-fairseq. Nothing else exits."""
+"""vqasr run | status | check | prune, and the commands of pipeline/cli_*.py. Nothing else exits."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 
 from pipeline import interrupt
 from pipeline.cli_compare import compare
+from pipeline.cli_export import export
 from pipeline.cli_import import import_fairseq
 from pipeline.cli_options import EXP, SET
 from pipeline.cli_report import report
@@ -45,6 +46,7 @@ def cli() -> None:
 cli.add_command(import_fairseq)
 cli.add_command(compare)
 cli.add_command(report)
+cli.add_command(export)
 
 
 @cli.command()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
 
 CACHED_BYTES = 1 << 30  # 9.3 hours of 80 values every 10 ms
+
+
+@dataclass(frozen=True)
+class FromAudio:
+    """What a front-end makes of speech at 16 kHz.
+
+    Attributes:
+        compute: utterances (S,) to features (F, D) or tokens (F,), each as it would be alone.
+        frames: F of an utterance of so many samples.
+    """
+
+    compute: Callable[[Sequence[Samples]], list[NDArray[Any]]]
+    frames: Callable[[int], int]
 
 
 class Features:
@@ -32,6 +46,11 @@ class Features:
         self._manifest, self._compute, self._count = manifest, compute, count
         self._kept: dict[str, NDArray[np.float32]] = {}
         self._room_bytes = CACHED_BYTES
+
+    @classmethod
+    def of(cls, manifest: Manifest, audio: FromAudio) -> Features:
+        """Those that a front-end makes of the split's audio."""
+        return cls(manifest, lambda samples: audio.compute([samples])[0], audio.frames)
 
     def __call__(self, utterance_id: str) -> NDArray[np.float32]:
         if utterance_id in self._kept:

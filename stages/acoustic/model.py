@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from pipeline import plugins
+from pipeline.model_folder import read_model
 from pipeline.recipe import FRONT_ENDS
 from stages.acoustic.encoders import attended
 
@@ -101,3 +103,12 @@ class Head(nn.Module):
 
 def _ceil_div(lengths_B: Tensor, by: int) -> Tensor:
     return torch.div(lengths_B + by - 1, by, rounding_mode="floor")
+
+
+def read(folder: Path) -> AcousticModel:
+    """The acoustic model in `folder`, read as data: nothing that lies there is run.
+
+    Raises:
+        pipeline.errors.UserError: it holds no such model.
+    """
+    return read_model(folder, AcousticConfig, AcousticModel)

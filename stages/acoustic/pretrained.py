@@ -6,7 +6,7 @@ vq-wav2vec; only what stands on the features is trained with labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pipeline.audio import Samples
     from stages.acoustic.encoders import FeatureEncoder
-    from stages.acoustic.features import Features
+    from stages.acoustic.features import Features, FromAudio
     from stages.acoustic.recurrent import RecurrentEncoder
     from stages.quantizer.model import QuantizerConfig
 
@@ -49,18 +49,28 @@ def open_split(
     Raises:
         RunError: quantized vectors of a codebook that has collapsed.
     """
-    import numpy as np
-    import torch
-
     from pipeline.manifest import Manifest
-    from stages.acoustic.features import Features, normalised
+    from stages.acoustic.features import Features
     from stages.quantizer.health import refuse_collapsed
-    from stages.quantizer.inference import Inference
-    from stages.quantizer.model import QuantizerModel
 
     if kind == "quantized":
         refuse_collapsed(folders["quantizer"])
-    model = QuantizerModel.from_pretrained(folders["quantizer"]).eval()
+    audio = open_audio(settings, folders, kind, device)
+    return Features.of(Manifest.load(folders["manifest"]), audio)
+
+
+def open_audio(
+    settings: PretrainedSettings, folders: Mapping[str, Path], kind: Kind, device: str
+) -> FromAudio:
+    """Features (F, D) of any speech, not cut however long; F may be 0. They are in fp32."""
+    import numpy as np
+    import torch
+
+    from stages.acoustic.features import FromAudio, normalised
+    from stages.quantizer.inference import Inference
+    from stages.quantizer.model import read
+
+    model = read(folders["quantizer"])
     torch.nn.Module.to(model, device)
     ready = Inference(model)
     make = ready.context if kind == "context" else ready.quantized
@@ -71,7 +81,10 @@ def open_split(
         feats_FD = np.ascontiguousarray(make(torch.from_numpy(samples)).cpu().numpy())
         return normalised(feats_FD) if settings.normalise else feats_FD
 
-    return Features(Manifest.load(folders["manifest"]), compute, model.frames)
+    def compute_each(utterances: Sequence[Samples]) -> list[NDArray[np.float32]]:
+        return [compute(samples) for samples in utterances]
+
+    return FromAudio(compute_each, model.frames)
 
 
 def new_encoder(

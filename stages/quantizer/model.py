@@ -7,11 +7,13 @@ Shapes: B utterances, S samples, F frames, D features, G groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from pipeline.model_folder import read_model
 from stages.quantizer import encoder, geometry
 from stages.quantizer.codebook import code_vectors
 from stages.quantizer.geometry import Layer
@@ -286,3 +288,12 @@ class QuantizerModel(PreTrainedModel):
         if self.vector_quantizer is None:
             raise ValueError("this model has no quantizer, and so no codes (type: none)")
         return self.vector_quantizer
+
+
+def read(folder: Path) -> QuantizerModel:
+    """The quantizer in `folder`, read as data: nothing that lies there is run.
+
+    Raises:
+        pipeline.errors.UserError: it holds no such model.
+    """
+    return read_model(folder, QuantizerConfig, QuantizerModel)

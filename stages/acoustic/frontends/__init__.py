@@ -9,6 +9,9 @@ A front-end file has
                         and "vocabulary", or "quantizer" where it uses no "discretize". Where
                         features cost much, it has a method `frames` that tells an utterance's
                         F without making them, and makes them on `device`.
+    open_audio(settings, folders, device="cpu", precision="fp32")
+                        the same of any speech: a FromAudio (features.py). `folders` holds, by
+                        STAGES, "quantizer" and "vocabulary"; `precision` is stage 2's
     new_encoder(settings, bert, folders)
                         the encoder to fine-tune (`bert`: BertSettings; `folders` as by STAGES)
     empty_encoder(config)

@@ -6,8 +6,10 @@ the quantizer section counts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -20,6 +22,13 @@ from stages.acoustic.frontends.units import open_split as open_split
 from stages.quantizer import geometry, kmeans_mfcc
 from stages.units.discretize_mfcc import discretize
 from stages.units.source import UnitSource
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.audio import Samples
+    from stages.acoustic.features import FromAudio
 
 STAGES = frozenset({"quantizer", "discretize"})
 
@@ -68,3 +77,19 @@ def unit_source(settings: Settings, quantizer: QuantizerSettings) -> UnitSource:
         fit=partial(kmeans_mfcc.fit, **told),
         discretize=discretize,
     )
+
+
+def open_audio(
+    settings: Settings, folders: Mapping[str, Path], device: str = "cpu", precision: str = "fp32"
+) -> FromAudio:
+    """Token ids (F,) of any speech."""
+    from stages.acoustic.features import FromAudio
+    from stages.units.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary.load(folders["vocabulary"])
+    model = kmeans_mfcc.MfccKmeans.load(folders["quantizer"])
+
+    def compute(utterances: Sequence[Samples]) -> list[NDArray[np.int64]]:
+        return [vocabulary.tokens(model.units(samples)) for samples in utterances]
+
+    return FromAudio(compute, lambda samples: 1 + samples // model.hop_samples)

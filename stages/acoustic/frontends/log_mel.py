@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.audio import Samples
     from stages.acoustic.encoders import FeatureEncoder
-    from stages.acoustic.features import Features
+    from stages.acoustic.features import Features, FromAudio
     from stages.acoustic.recurrent import RecurrentEncoder
 
 STAGES: frozenset[str] = frozenset()
@@ -42,9 +42,17 @@ def open_split(settings: Settings, folders: Mapping[str, Path], device: str = "c
     from pipeline.manifest import Manifest
     from stages.acoustic.features import Features
 
-    return Features(
-        Manifest.load(folders["manifest"]),
-        lambda samples: log_mel(samples, settings),
+    return Features.of(Manifest.load(folders["manifest"]), open_audio(settings, folders))
+
+
+def open_audio(
+    settings: Settings, folders: Mapping[str, Path], device: str = "cpu", precision: str = "fp32"
+) -> FromAudio:
+    """Log-mel energies (F, mel_bins) of any speech."""
+    from stages.acoustic.features import FromAudio
+
+    return FromAudio(
+        lambda utterances: [log_mel(samples, settings) for samples in utterances],
         lambda samples: 1 + samples // HOP_SAMPLES,
     )
 

@@ -13,7 +13,7 @@ from stages.acoustic import on_features
 from stages.acoustic.on_features import empty_encoder as empty_encoder
 
 if TYPE_CHECKING:
-    from stages.acoustic.features import Features
+    from stages.acoustic.features import Features, FromAudio
     from stages.acoustic.recurrent import RecurrentEncoder
 
 STAGES: frozenset[str] = frozenset()
@@ -41,11 +41,20 @@ def open_split(settings: Settings, folders: Mapping[str, Path], device: str = "c
     """13 cepstra, their slopes and the slopes of those (F, 39), each normalised, every 10 ms."""
     from pipeline.manifest import Manifest
     from stages.acoustic.features import Features
+
+    return Features.of(Manifest.load(folders["manifest"]), open_audio(settings, folders))
+
+
+def open_audio(
+    settings: Settings, folders: Mapping[str, Path], device: str = "cpu", precision: str = "fp32"
+) -> FromAudio:
+    """The same of any speech."""
+    from stages.acoustic.features import FromAudio
     from stages.quantizer.mfcc import mfcc
 
-    return Features(
-        Manifest.load(folders["manifest"]),
-        lambda samples: mfcc(samples, hop_samples=HOP_SAMPLES, highest_hz=settings.highest_hz),
+    sizes = {"hop_samples": HOP_SAMPLES, "highest_hz": settings.highest_hz}
+    return FromAudio(
+        lambda utterances: [mfcc(samples, **sizes) for samples in utterances],
         lambda samples: 1 + samples // HOP_SAMPLES,
     )
 

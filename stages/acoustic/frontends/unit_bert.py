@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 
 from pipeline.recipe import BertSettings, Section
 from pipeline.section import heads_divide
+from stages.acoustic.frontends.units import open_audio as open_audio
 from stages.acoustic.frontends.units import open_split as open_split
 from stages.acoustic.frontends.units import refusal as refusal
 

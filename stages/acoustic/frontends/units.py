@@ -5,7 +5,7 @@ The weights start as those of the BERT did before stage 3 (`bert.embedding_init`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pipeline.audio import Samples
     from stages.acoustic.encoders import UnitEncoder
+    from stages.acoustic.features import FromAudio
 
 STAGES = frozenset({"quantizer", "discretize"})
 
@@ -42,6 +44,28 @@ def open_split(
 
     vocabulary, units = Vocabulary.load(folders["vocabulary"]), UnitCorpus(folders["units"])
     return lambda utterance_id: vocabulary.tokens(units[utterance_id])
+
+
+def open_audio(
+    settings: Section, folders: Mapping[str, Path], device: str = "cpu", precision: str = "fp32"
+) -> FromAudio:
+    """Token ids (F,) of any speech, by the quantizer itself, in that precision."""
+    import torch
+
+    from stages.acoustic.features import FromAudio
+    from stages.quantizer.inference import Inference
+    from stages.quantizer.model import read
+    from stages.units.vocabulary import Vocabulary
+
+    vocabulary, model = Vocabulary.load(folders["vocabulary"]), read(folders["quantizer"])
+    torch.nn.Module.to(model, device)
+    inference = Inference(model, precision)
+
+    def compute(utterances: Sequence[Samples]) -> list[NDArray[np.int64]]:
+        found = inference.codes([torch.from_numpy(samples) for samples in utterances])
+        return [vocabulary.tokens(codes.units_FG.cpu().numpy()) for codes in found]
+
+    return FromAudio(compute, model.frames)
 
 
 def new_encoder(settings: Section, bert: BertSettings, folders: Mapping[str, Path]) -> UnitEncoder:

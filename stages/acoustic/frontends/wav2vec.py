@@ -17,7 +17,7 @@ from stages.quantizer.described import unfit
 
 if TYPE_CHECKING:
     from stages.acoustic.encoders import FeatureEncoder
-    from stages.acoustic.features import Features
+    from stages.acoustic.features import Features, FromAudio
     from stages.acoustic.recurrent import RecurrentEncoder
 
 
@@ -35,6 +35,13 @@ def refusal(settings: Settings, quantizer: QuantizerSettings) -> str | None:
 def open_split(settings: Settings, folders: Mapping[str, Path], device: str = "cpu") -> Features:
     """Contexts (F, D) of an utterance."""
     return pretrained.open_split(settings, folders, "context", device)
+
+
+def open_audio(
+    settings: Settings, folders: Mapping[str, Path], device: str = "cpu", precision: str = "fp32"
+) -> FromAudio:
+    """Contexts (F, D) of any speech."""
+    return pretrained.open_audio(settings, folders, "context", device)
 
 
 def new_encoder(

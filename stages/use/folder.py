@@ -1,0 +1,125 @@
+"""What lies in an exported folder, and where.
+
+README.md                  the model card
+config.json, model.safetensors
+                           the acoustic model: encoder and CTC layer
+quantizer/                 stage 1's model, where the front-end reads one
+units/                     the unit tokenizer and the codebook's vectors, where there are units
+lm/                        CTC targets, lexicon, KenLM binary
+preprocessor_config.json   see `Hearing`
+decoder_config.json        see `Decoding`
+results.json               the rows of this model
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import audio, cuts
+from pipeline.errors import UserError
+from pipeline.model_folder import read_json
+
+CARD = "README.md"
+QUANTIZER, UNITS, LM = "quantizer", "units", "lm"
+PREPROCESSOR, DECODER = "preprocessor_config.json", "decoder_config.json"
+GREEDY = "greedy"
+SHORTEST_PIECE = 2 * cuts.WINDOW_SHARE * audio.SAMPLE_RATE_HZ // cuts.STEPS_PER_SECOND
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What becomes of a recording before the model: settings of the folder's preprocessor.
+
+    Attributes:
+        longest_samples: longer speech is cut, by the rule of pipeline/cuts.py: 60 s, or what
+            the model has positions for.
+        bandwidth_hz: what lies above is removed from recordings that have more, as from the
+            recipe's lists of test sets; None: nothing is.
+        unit_precision: of the quantizer, as in stage 2.
+    """
+
+    longest_samples: int
+    bandwidth_hz: int | None = None
+    unit_precision: str = "fp32"
+
+    def write(self, folder: Path) -> None:
+        told = {
+            "feature_extractor_type": "vqasr",
+            "sampling_rate": audio.SAMPLE_RATE_HZ,
+            **asdict(self),
+            "cut_window_samples": self.longest_samples // cuts.WINDOW_SHARE,
+            "cut_step_samples": audio.SAMPLE_RATE_HZ // cuts.STEPS_PER_SECOND,
+        }
+        _write(folder / PREPROCESSOR, told)
+
+    @classmethod
+    def read(cls, folder: Path) -> Hearing:
+        """What `write` wrote.
+
+        Raises:
+            UserError: it is not there, or its values cannot be.
+        """
+        path = folder / PREPROCESSOR
+        told = read_json(path)
+        longest, bandwidth_hz = told.get("longest_samples"), told.get("bandwidth_hz")
+        most = round(cuts.LONGEST_SECONDS * audio.SAMPLE_RATE_HZ)
+        if not isinstance(longest, int) or not SHORTEST_PIECE <= longest <= most:
+            raise _wrong(path, "longest_samples", f"{SHORTEST_PIECE} to {most}", longest)
+        if bandwidth_hz is not None and not (isinstance(bandwidth_hz, int) and bandwidth_hz >= 500):
+            raise _wrong(path, "bandwidth_hz", "500 or more, or null", bandwidth_hz)
+        precision = told.get("unit_precision")
+        if precision not in ("fp32", "bf16"):
+            raise _wrong(path, "unit_precision", "fp32 or bf16", precision)
+        if told.get("sampling_rate") != audio.SAMPLE_RATE_HZ:
+            found = told.get("sampling_rate")
+            raise _wrong(path, "sampling_rate", str(audio.SAMPLE_RATE_HZ), found)
+        return cls(longest, bandwidth_hz, precision)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How words are found: the decoder that is taken unless greedy is asked for.
+
+    Attributes:
+        lm_weight, word_score: as tuned on dev; dev_wer: the error there, a fraction.
+    """
+
+    decoder: str
+    lm_weight: float
+    word_score: float
+    beam: int
+    beam_threshold: float
+    dev_wer: float | None = None
+
+    def write(self, folder: Path) -> None:
+        _write(folder / DECODER, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Decoding:
+        """What `write` wrote.
+
+        Raises:
+            UserError: it is not there, or its values cannot be.
+        """
+        path = folder / DECODER
+        told = read_json(path)
+        if not isinstance(told.get("decoder"), str):
+            raise _wrong(path, "decoder", "the name of a decoder", told.get("decoder"))
+        for name in ("lm_weight", "word_score", "beam_threshold"):
+            if not isinstance(told.get(name), int | float):
+                raise _wrong(path, name, "a number", told.get(name))
+        if not isinstance(told.get("beam"), int):
+            raise _wrong(path, "beam", "a whole number", told.get("beam"))
+        known = {name: told.get(name) for name in cls.__dataclass_fields__}
+        return cls(**known)  # type: ignore[arg-type]
+
+
+def _wrong(path: Path, name: str, constraint: str, found: Any) -> UserError:
+    return UserError(f"{path}: {name} cannot be.", constraint=constraint, found=repr(found)[:80])
+
+
+def _write(path: Path, told: dict[str, Any]) -> None:
+    path.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
