@@ -36,10 +36,14 @@ def notes(rows: Sequence[Row], summaries: Sequence[Row]) -> str:
 
 def _several(rows: Sequence[Row]) -> list[str]:
     """How seeds and folds are put together, and that there is one seed where there is."""
-    seeds, folds = (list(dict.fromkeys(row[k] for row in rows)) for k in ("seed", "fold"))
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
+    folds = {row["fold"] for row in rows if row["fold"] is not None}
     told = []
     if len(folds) > 1:
-        told.append(f"{len(folds)} folds: errors and words of all are summed.")
+        whole = {row["budget"] for row in rows if row["fold"] is None}
+        budgets = dict.fromkeys(row["budget"] for row in rows if row["fold"] is not None)
+        of = f" of {', '.join(b for b in budgets if b not in whole)}" if whole else ""
+        told.append(f"{len(folds)} folds{of}: errors and words of all are summed.")
     if len(seeds) == 1:
         told.append("One seed: how much another training would differ is not shown.")
     elif runs := _joined(seeds):

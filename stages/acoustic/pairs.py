@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
+from statistics import fmean
 from typing import Literal
 
 from pipeline.errors import UserError, nearest
 from stages.acoustic import bootstrap
 from stages.acoustic.results import Row
-from stages.acoustic.summary import LENGTHS, SAMPLES, Metric, System, Utterance, by_voice
+from stages.acoustic.summary import (
+    LENGTHS,
+    SAMPLES,
+    Errors,
+    Metric,
+    System,
+    Utterance,
+    by_voice,
+)
 
 Kind = Literal["system", "decoder", "budget"]
 Pair = tuple[Kind, System, System]
@@ -79,7 +88,8 @@ def without_partner(systems: Sequence[System], against: str) -> list[str]:
                 if _place(s, "budget", "decoder") not in places
             ]
     for _, first, second in _pairs(systems, against):
-        if not _utterances(first) & _utterances(second):
+        ours, theirs = _of_both(first, second, "wer")
+        if not ours.keys() & theirs.keys():
             sides = f"{_described(first)} and {_described(second)}"
             folds = [", ".join(map(str, s.folds)) for s in (first, second)]
             why = f": folds {folds[0]} and {folds[1]}" if folds[0] != folds[1] else ""
@@ -99,8 +109,27 @@ def _lacking(system: System, theirs: Sequence[System], whose: str) -> str:
     return f"{whose} has not this budget with this decoder"
 
 
-def _utterances(system: System) -> set[Utterance]:
-    return set(system.utterances("wer"))
+Told = dict[Utterance, Errors]
+
+
+def _of_both(first: System, second: System, metric: Metric) -> tuple[Told, Told]:
+    """Errors of the utterances of both.
+
+    Folds that all score the same speech cut the training set. Where one of the two has other
+    folds than the other, or none, an utterance counts with its errors averaged over them.
+    """
+    ours, theirs = first.utterances(metric), second.utterances(metric)
+    splits = {row.get("test_split") for system in (first, second) for row in system.rows}
+    if first.folds == second.folds or len(splits) > 1 or not all(splits):
+        return ours, theirs
+    return _over_folds(ours), _over_folds(theirs)
+
+
+def _over_folds(told: Told) -> Told:
+    seen: dict[Utterance, list[Errors]] = {}
+    for (_, speaker, name), errors in told.items():
+        seen.setdefault((None, speaker, name), []).append(errors)
+    return {key: (fmean(e for e, _ in each), each[0][1]) for key, each in seen.items()}
 
 
 def _pairs(systems: Sequence[System], against: str) -> list[Pair]:
@@ -142,7 +171,7 @@ def _place(system: System, *names: str) -> tuple[str, ...]:
 
 def _compared(kind: Kind, first: System, second: System, metric: Metric) -> Row | None:
     """The row of a pair; None where they have no utterance in common."""
-    ours, theirs = first.utterances(metric), second.utterances(metric)
+    ours, theirs = _of_both(first, second, metric)
     common = ours.keys() & theirs.keys()
     if not common:
         return None

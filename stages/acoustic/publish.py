@@ -81,6 +81,7 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         alphabet=recipe.text.alphabet,
         test_split=test.signature,
         dev_split=dev.signature,
+        corpus=recipe.corpus.kind,
     )
 
 

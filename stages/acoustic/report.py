@@ -9,7 +9,14 @@ from typing import Any
 
 from stages.acoustic.results import CONFUSIONS, Results
 from stages.acoustic.summary import Errors, System, summarise, systems
-from stages.acoustic.tables import deviations, duration, durations, interval, percent
+from stages.acoustic.tables import (
+    deviations,
+    duration,
+    durations,
+    interval,
+    percent,
+    published_beside,
+)
 
 Row = Mapping[str, Any]
 MOST_SPEAKERS = 20
@@ -30,6 +37,7 @@ def page(results: Results, plot: str) -> str:
         scored = [s for s in systems([results]) if s.first["test_set"] == test_set]
         parts += [f"## Test set {test_set}", sizes(mine), _table(scored)]
         parts += _several(mine, scored)
+        parts += published_beside([summarise(s) for s in scored], "md")
         parts += _speakers(scored)
         parts += _confusions(results, scored)
     parts += [f"![WER over hours of labels]({plot})", "## How to read this"]
@@ -38,17 +46,28 @@ def page(results: Results, plot: str) -> str:
 
 
 def sizes(rows: Sequence[Row]) -> str:
-    """Of each fold, whose dev and test sets differ."""
-    folds = {row["fold"]: row for row in rows}
-    return "\n".join(
-        f"{f'- Fold {fold}. ' if len(folds) > 1 else ''}"
-        f"Test: {row['test_utterances']} utterances, {row['reference_words']} words, "
-        f"{duration(row['test_seconds'])}, {row['test_speakers']} speakers; "
-        f"{row['test_rejected']} more were rejected and are not scored. "
-        f"Dev: {row['dev_utterances']} utterances, {duration(row['dev_seconds'])}; "
-        f"{row['dev_rejected']} more were rejected."
-        for fold, row in folds.items()
-    )
+    """A line for each fold whose dev or test set differs from the others'."""
+    told: dict[str, list[str | None]] = {}
+    for fold, row in {row["fold"]: row for row in rows}.items():
+        line = (
+            f"Test: {row['test_utterances']} utterances, {row['reference_words']} words, "
+            f"{duration(row['test_seconds'])}, {row['test_speakers']} speakers; "
+            f"{row['test_rejected']} more were rejected and are not scored. "
+            f"Dev: {row['dev_utterances']} utterances, {duration(row['dev_seconds'])}; "
+            f"{row['dev_rejected']} more were rejected."
+        )
+        told.setdefault(line, []).append(fold)
+    if len(told) == 1:
+        return next(iter(told))
+    return "\n".join(f"- {_folds(folds)}. {line}" for line, folds in told.items())
+
+
+def _folds(names: Sequence[str | None]) -> str:
+    """`Fold 1`, `Folds 1, 2`; None is what has none."""
+    named = [name for name in names if name is not None]
+    if not named:
+        return "Without folds"
+    return f"Fold{'s' if len(named) > 1 else ''} {', '.join(named)}"
 
 
 def _markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
@@ -84,7 +103,8 @@ def _several(rows: Sequence[Row], scored: Sequence[System]) -> Iterator[str]:
     header = ["budget", "decoder", *names, "WER %", "CER %"]
     body = []
     for row in (row for system in scored for row in system.rows):
-        line = [row["budget"], row["decoder"], *(str(row[k]) for k in names)]
+        line = [row["budget"], row["decoder"]]
+        line += ["-" if row[k] is None else str(row[k]) for k in names]
         body.append([*line, interval(row, "wer"), interval(row, "cer")])
     yield _markdown(header, body)
     yield deviations([summarise(s) for s in scored], "md")

@@ -42,6 +42,7 @@ class Scored:
         test_split, dev_split: signatures of stage 0's splits: equal ones are the same speech,
             though several folds may be scored on it.
         model: the artifact of stage 5, which need not be there any more.
+        corpus: its kind.
     """
 
     scores: Path
@@ -59,6 +60,7 @@ class Scored:
     test_split: str = ""
     dev_split: str = ""
     model: Path | None = None
+    corpus: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
         "decoder": score["decoder"],
         **{key: score[key] for key in rates},
         "fold": scored.fold,
+        "corpus": scored.corpus,
         "alphabet": scored.alphabet,
         "lm_text": lm["lm_text"],
         "dev_seconds": told["dev_seconds"],

@@ -143,7 +143,7 @@ def summarise(system: System) -> Row:
     words, characters = _figures(system, "wer"), _figures(system, "cer")
     told |= words | characters | {"resampled": words["resampled"]}
     told["reference_words"] = system.reference_words
-    told |= {key: row.get(key) for key in ("lm_text", "lm_perplexity", "dev_seconds")}
+    told |= {key: row.get(key) for key in ("corpus", "lm_text", "lm_perplexity", "dev_seconds")}
     return told
 
 

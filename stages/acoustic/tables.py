@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from stages.acoustic import pairs
+from stages.acoustic import pairs, published_wer
+from stages.acoustic.published_wer import Published
 from stages.acoustic.results import Results, Row
 from stages.acoustic.summary import Metric, summarise, systems
 
@@ -53,7 +54,10 @@ def format_table(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> st
         return _for_programs(rows, fmt, tuple(rows[0]) if rows else COMPARED)
     text = "\n\n".join([_table(*_crossed(rows, metric), fmt), *_unequal_folds(rows)])
     spread = deviations(rows, fmt, metric)
-    return f"{text}\n\nOver seeds and folds, {metric.upper()} in %:\n\n{spread}" if spread else text
+    if spread:
+        text += f"\n\nOver seeds and folds, {metric.upper()} in %:\n\n{spread}"
+    published = published_beside(rows, fmt) if metric == "wer" else []
+    return "\n\n".join([text, *published])
 
 
 def _unequal_folds(rows: Sequence[Row]) -> list[str]:
@@ -61,11 +65,15 @@ def _unequal_folds(rows: Sequence[Row]) -> list[str]:
     told = []
     for test_set in dict.fromkeys(row["test_set"] for row in rows):
         sets: dict[tuple[str, ...], list[str]] = {}
+        by_budget: dict[str, set[tuple[str, ...]]] = {}
         for row in rows:
             if row["test_set"] == test_set:
                 folds = tuple(sorted(str(f) for f in row["folds"] if f is not None))
                 sets.setdefault(folds, []).append(f"{row['recipe']} {row['budget']}")
-        if len(sets) > 1:
+                by_budget.setdefault(row["budget"], set()).add(folds)
+        # A budget may have folds where the others have none: it is so for all systems.
+        differ = any(len(found) > 1 for found in by_budget.values())
+        if differ or len([folds for folds in sets if folds]) > 1:
             each = (
                 f"{', '.join(dict.fromkeys(names))}: {', '.join(folds) or 'no folds'}"
                 for folds, names in sets.items()
@@ -149,6 +157,41 @@ def _crossed(rows: Sequence[Row], metric: Metric) -> tuple[list[str], list[list[
         for key, found in cells.items()
     ]
     return header, body
+
+
+def published_beside(rows: Sequence[Row], fmt: Format) -> list[str]:
+    """For each test set that others have published figures of: a title, a table, the sources."""
+    told = []
+    for test_set in dict.fromkeys(row["test_set"] for row in rows):
+        mine = [row for row in rows if row["test_set"] == test_set]
+        found = published_wer.beside(mine, test_set)
+        if found:
+            told.append(f"{published_wer.HEADING}: {test_set}, WER in %, below ours.")
+            told.append(_table(*published_lines(mine, found), fmt))
+            told.append("\n".join(published_wer.sources(found)))
+    return told
+
+
+def published_lines(
+    rows: Sequence[Row], published: Sequence[Published]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of one test set: ours, then what others published, a column per budget."""
+    seconds = {row["budget"]: row["budget_seconds"] for row in rows}
+    told = {budget for each in published for budget in each.wer}
+    budgets = [budget for budget in sorted(seconds, key=lambda b: seconds[b]) if budget in told]
+    ours: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        if row["budget"] in told:
+            ours.setdefault((row["recipe"], row["decoder"]), {})[row["budget"]] = interval(row)
+    body = [
+        [f"{recipe} {decoder}", "ours", *(cells.get(budget, "-") for budget in budgets)]
+        for (recipe, decoder), cells in ours.items()
+    ]
+    body += [
+        [each.system, each.told, *(percent(each.wer.get(budget)) for budget in budgets)]
+        for each in published
+    ]
+    return ["system", "whose", *budgets], body
 
 
 def deviation_lines(rows: Sequence[Row], metric: Metric) -> tuple[list[str], list[list[str]]]:

@@ -27,6 +27,7 @@ class TestSet:
     Attributes:
         sizes: (whose, how much speech it holds); of all systems: no name.
         differ: what bears this name is not the same speech for all, folds apart.
+        published: figures of others, with ours; None where there are none.
         pairs, paired: comparisons of systems on the same utterances, and how to read them.
     """
 
@@ -36,6 +37,7 @@ class TestSet:
     panels: Sequence[Chart]
     table: Table
     spread: Table | None
+    published: Table | None
     counts: Table
     pairs: Sequence[Table]
     paired: str
@@ -122,6 +124,7 @@ def _test_set(
         panels=wer.panels(told, styles),
         table=tables.by_budget(summaries, list(styles), rows[0].get("confidence")),
         spread=tables.spread(summaries),
+        published=tables.published(summaries, name),
         counts=tables.counts(rows),
         pairs=compared,
         paired=how,

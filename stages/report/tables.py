@@ -10,9 +10,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from stages.acoustic import published_wer
 from stages.acoustic.results import Row
 from stages.acoustic.summary import Metric
-from stages.acoustic.tables import deviation_lines, duration, durations, interval, percent
+from stages.acoustic.tables import (
+    deviation_lines,
+    duration,
+    durations,
+    interval,
+    percent,
+    published_lines,
+)
 
 METRICS: tuple[Metric, ...] = ("wer", "cer")
 
@@ -148,7 +156,7 @@ def counts(rows: Sequence[Row]) -> Table:
     for row in sorted(rows, key=_place):
         line = [head(row["recipe"], decoder_name(row["decoder"]), figure=False)]
         line.append(word(row["budget"], duration(row["budget_seconds"])))
-        line += [word(str(row[key])) for key in beside]
+        line += [word("-" if row[key] is None else str(row[key])) for key in beside]
         for metric in METRICS:
             rate, _, told = interval(row, metric).partition(" ")
             line.append(Cell(rate, told))
@@ -180,3 +188,14 @@ def spread(told: Sequence[Row]) -> Table | None:
     header, body = deviation_lines(several, "wer")
     caption = "WER in % over seeds and folds, with the standard deviations (of a sample)."
     return of_words(caption, capital(header), body, 3)
+
+
+def published(told: Sequence[Row], test_set: str) -> Table | None:
+    """What others have published of the same corpus, test set and budgets; None where nothing."""
+    found = published_wer.beside(told, test_set)
+    if not found:
+        return None
+    header, body = published_lines(told, found)
+    sources = " ".join(published_wer.sources(found))
+    caption = f"{published_wer.HEADING}: WER in %, below ours. {sources}"
+    return of_words(caption, capital(header), body, 2)
