@@ -47,7 +47,7 @@ def page(results: Results, plot: str) -> str:
 
 def sizes(rows: Sequence[Row]) -> str:
     """A line for each fold whose dev or test set differs from the others'."""
-    told: dict[str, list[str | None]] = {}
+    told: dict[tuple[str, ...], list[str | None]] = {}
     for fold, row in {row["fold"]: row for row in rows}.items():
         line = (
             f"Test: {row['test_utterances']} utterances, {row['reference_words']} words, "
@@ -56,10 +56,12 @@ def sizes(rows: Sequence[Row]) -> str:
             f"Dev: {row['dev_utterances']} utterances, {duration(row['dev_seconds'])}; "
             f"{row['dev_rejected']} more were rejected."
         )
-        told.setdefault(line, []).append(fold)
+        # Results of an older version do not tell which speech it is.
+        speech = (str(row.get(key) or fold) for key in ("test_split", "dev_split"))
+        told.setdefault((line, *speech), []).append(fold)
     if len(told) == 1:
-        return next(iter(told))
-    return "\n".join(f"- {_folds(folds)}. {line}" for line, folds in told.items())
+        return next(iter(told))[0]
+    return "\n".join(f"- {_folds(folds)}. {line}" for (line, *_), folds in told.items())
 
 
 def _folds(names: Sequence[str | None]) -> str:

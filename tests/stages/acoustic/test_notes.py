@@ -49,6 +49,13 @@ def test_pretraining_is_the_same_for_the_seeds_of_a_run_and_not_of_joined_runs(
     assert "Pretraining is the same" not in notes(rows, [])
 
 
+def test_the_budget_that_alone_has_folds_is_named() -> None:
+    folds = [row(fold=str(n), budget="10min") for n in range(6)]
+    summed = "errors and words of all are summed."
+    assert note([*folds, row(budget="1h")], "6 folds") == [f"6 folds of 10min: {summed}"]
+    assert note(folds, "6 folds") == [f"6 folds: {summed}"]
+
+
 def test_the_language_models_of_all_folds_are_told() -> None:
     one = "Language model: 3-gram, perplexity 12.5 on dev, 150 words, from 99 sentences: "
     (told,) = note([row(), row(budget="1min")], "Language model")
