@@ -7,7 +7,15 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.section import NO_RESULT, PRECISION, Precision, Section, heads_divide
+from pipeline.section import (
+    ACCUMULATE,
+    CHECKPOINT_ACTIVATIONS,
+    NO_RESULT,
+    PRECISION,
+    Precision,
+    Section,
+    heads_divide,
+)
 
 # BERT small and base of the vq-wav2vec paper (arXiv 1910.05453).
 PRESETS: dict[str, dict[str, Any]] = {
@@ -53,6 +61,10 @@ class BertSettings(Section):
     warmup_updates: int = Field(60, ge=0)
     weight_decay: float = Field(0.01, ge=0)
     batch_frames: int = Field(6_000, ge=100, description="frames per batch; there is no padding")
+    accumulate: int = Field(1, ge=1, description=ACCUMULATE)
+    checkpoint_activations: bool = Field(
+        False, description=CHECKPOINT_ACTIVATIONS, json_schema_extra=NO_RESULT
+    )
     precision: Precision = Field("auto", description=PRECISION)
     validate_every: int = Field(
         100, ge=1, description="updates; the weights with the least loss on speech kept back stay"
@@ -68,10 +80,12 @@ class BertSettings(Section):
         return PRESETS.get(str(values.get("preset")), {}) | values
 
     def signed(self) -> dict[str, Any]:
-        """Without what the recipe leaves as it is in the papers."""
+        """Without what the recipe leaves as it is in the papers, and what does nothing."""
         values = super().signed()
         if self.attention_dropout is None:
             del values["attention_dropout"]
+        if self.accumulate == 1:
+            del values["accumulate"]
         return values
 
     _heads_divide = field_validator("heads")(heads_divide)

@@ -8,7 +8,15 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.budget import budget_seconds
-from pipeline.section import NO_RESULT, PRECISION, Precision, Section, each_once
+from pipeline.section import (
+    ACCUMULATE,
+    CHECKPOINT_ACTIVATIONS,
+    NO_RESULT,
+    PRECISION,
+    Precision,
+    Section,
+    each_once,
+)
 
 # fairseq's fine-tuning configs of wav2vec 2.0 (examples/wav2vec/config/finetuning/base_*.yaml),
 # by seconds of labelled speech. A start probability is fairseq's mask_prob divided by its
@@ -88,6 +96,10 @@ class CtcSettings(Section):
         description="frames per batch, padding included; after the encoder's stride, so that it is "
         "as much speech for every front-end of the same frame rate there",
     )
+    accumulate: int = Field(1, ge=1, description=ACCUMULATE)
+    checkpoint_activations: bool = Field(
+        False, description=CHECKPOINT_ACTIVATIONS, json_schema_extra=NO_RESULT
+    )
     precision: Precision = Field("auto", description=PRECISION)
     validate_every: int = Field(
         0,
@@ -107,6 +119,8 @@ class CtcSettings(Section):
     def signed(self) -> dict[str, Any]:
         """Without what does nothing: the last weights are kept unless dev chooses."""
         values = super().signed()
+        if self.accumulate == 1:
+            del values["accumulate"]
         if not self.validate_every:
             del values["validate_every"]
         return values

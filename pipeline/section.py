@@ -14,6 +14,14 @@ NO_RESULT: dict[str, Any] = {"signature": False}
 
 T = TypeVar("T")
 Precision = Literal["auto", "fp32", "bf16"]
+ACCUMULATE = (
+    "batches of an update: their gradients are summed before a step, as those of one batch of so "
+    "many times batch_frames, with the memory of one"
+)
+CHECKPOINT_ACTIVATIONS = (
+    "true: in training each layer keeps only what goes in and is computed again for its "
+    "gradients: much less memory, about a third more time, the same result"
+)
 PRECISION = "auto: bf16 where the processor multiplies in it, else fp32"
 
 

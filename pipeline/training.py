@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from pipeline import checkpoints, cores, interrupt
 from pipeline.batches import Batches as Batches
@@ -17,41 +19,32 @@ from pipeline.batches import generator as generator
 from pipeline.batches import pad as pad
 from pipeline.errors import RunError
 from pipeline.evaluation import BestWeights, Evaluation
+from pipeline.precision import autocast as autocast
+from pipeline.precision import chosen_precision as chosen_precision
+from pipeline.schedules import linear_schedule as linear_schedule
+from pipeline.schedules import tri_stage_schedule as tri_stage_schedule
 from pipeline.stage import StepContext
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 LOG_EVERY_UPDATES = 25
 LARGEST_GRADIENT_NORM = 1.0
 
 
-def linear_schedule(updates: int, warmup: int) -> Callable[[int], float]:
-    """Scale of the learning rate: up over `warmup` updates, then down to 0 at the end."""
+class Loss(NamedTuple):
+    """The loss of a batch.
 
-    def scale(update: int) -> float:
-        if update < warmup:
-            return (update + 1) / warmup
-        return max(updates - update, 1) / max(updates - warmup, 1)
+    Attributes:
+        mean: scalar, over the terms.
+        beside: what else is logged.
+        terms: how many the mean is over, such as hidden frames or labels: the weight of the batch
+            among those of one update.
+    """
 
-    return scale
-
-
-def tri_stage_schedule(
-    updates: int, phases: tuple[float, float, float], final_scale: float
-) -> Callable[[int], float]:
-    """Warm-up from 1 %, hold, exponential decay to `final_scale` (wav2vec 2.0 fine-tuning)."""
-    warmup, hold = round(updates * phases[0]), round(updates * phases[1])
-    decay = max(updates - warmup - hold, 1)
-
-    def scale(update: int) -> float:
-        if update < warmup:
-            return 0.01 + 0.99 * update / warmup
-        if update < warmup + hold:
-            return 1.0
-        return float(final_scale ** ((update - warmup - hold) / decay))
-
-    return scale
+    mean: Tensor
+    beside: Mapping[str, float] = MappingProxyType({})
+    terms: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,14 +52,16 @@ class Training:
     """What is trained and how.
 
     Attributes:
-        loss: (update, epoch, utterance ids) to a scalar loss and what to log beside it.
+        loss: (update, epoch, utterance ids) to the loss of a batch.
         scale: factor of the learning rate at an update.
         each: called before every update with its number; to freeze and thaw.
         evaluation: if there is one, the model ends with the weights that did best in it.
+        accumulate: batches of an update. Their gradients come to those of one batch of them all,
+            whose loss is a mean over all terms, with the memory of one.
     """
 
     model: nn.Module
-    loss: Callable[[int, int, list[str]], tuple[Tensor, dict[str, float]]]
+    loss: Callable[[int, int, list[str]], Loss]
     batches: Batches
     updates: int
     learning_rate: float
@@ -78,6 +73,7 @@ class Training:
     precision: str = "fp32"
     what: str = "training"
     evaluation: Evaluation | None = None
+    accumulate: int = 1
 
     def run(self, ctx: StepContext) -> list[dict[str, float]]:
         """Train to the last update and return the history: logged means and evaluations, in order.
@@ -177,21 +173,40 @@ class Training:
         """Make update number `update`, from 0; returns the loss and what is logged beside it."""
         self.model.train()
         self.each(update)
-        epoch, ids = self.batches.at(update)
+        first = update * self.accumulate
+        batches = [self.batches.at(first + n) for n in range(self.accumulate)]
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate * self.scale(update)
         torch.manual_seed(int(generator(self.seed, "update", update).integers(2**62)))
-        device = next(self.model.parameters()).device.type
-        with autocast(self.precision, device):
-            loss, metrics = self.loss(update, epoch, ids)
-        self._check_finite(loss, "loss", update, ids)
         optimizer.zero_grad()
-        loss.backward()
+        told, terms = [], []
+        for epoch, ids in batches:
+            loss = self._backward(update, epoch, ids)
+            told.append({"loss": loss.mean.item(), **loss.beside})
+            terms.append(loss.terms)
+        if self.accumulate > 1:
+            self._divide_gradients(sum(terms))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT_NORM)
         # A step along such a gradient would ruin the weights before the next loss could tell.
-        self._check_finite(norm, "gradient", update, ids)
+        self._check_finite(norm, "gradient", update, [i for _, ids in batches for i in ids])
         optimizer.step()
-        return {"loss": loss.item(), "gradient_norm": norm.item(), **metrics}
+        means = {name: _mean([each[name] for each in told], terms) for name in told[0]}
+        return {"loss": means.pop("loss"), "gradient_norm": norm.item(), **means}
+
+    def _backward(self, update: int, epoch: int, ids: list[str]) -> Loss:
+        """Add the gradients of a batch: of its mean, or of its sum where more batches follow."""
+        device = next(self.model.parameters()).device.type
+        with autocast(self.precision, device):
+            loss = self.loss(update, epoch, ids)
+        self._check_finite(loss.mean, "loss", update, ids)
+        (loss.mean * loss.terms if self.accumulate > 1 else loss.mean).backward()
+        return loss
+
+    def _divide_gradients(self, terms: float) -> None:
+        """From gradients of a sum to those of the mean over so many terms."""
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= terms
 
     def _check_finite(self, value: Tensor, name: str, update: int, ids: list[str]) -> None:
         if not torch.isfinite(value):
@@ -233,21 +248,10 @@ class Training:
         return found.updates, list(found.state["history"]), dict(found.state["sums"])
 
 
-def chosen_precision(precision: str, device: str) -> Literal["fp32", "bf16"]:
-    """What `auto` stands for there: bf16 on GPUs and processors (AVX512-BF16, AMX) that have it."""
-    if precision == "auto":
-        if device == "cuda":
-            fits = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            fits = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if fits else "fp32"
-    return "bf16" if precision == "bf16" else "fp32"
-
-
-def autocast(precision: str, device: str) -> torch.autocast:
-    """bf16 matrix products where `precision` asks for them; sums and norms stay in fp32."""
-    enabled = chosen_precision(precision, device) == "bf16"
-    return torch.autocast(device, torch.bfloat16, enabled=enabled)
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    if len(values) == 1:  # to the last bit what it was
+        return values[0]
+    return sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
 
 
 def _decayed_or_not(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -143,8 +143,11 @@ def _training(
     evaluation: Evaluation | None = None,
 ) -> Training:
     """CTC, with what is pretrained frozen at first."""
+    from pipeline.activations import checkpoint_activations
     from pipeline.training import Batches, Training, tri_stage_schedule
 
+    if settings.checkpoint_activations:
+        checkpoint_activations(model)
     pretrained = list(model.encoder.pretrained_parameters())
 
     def freeze_or_thaw(update: int) -> None:
@@ -164,6 +167,7 @@ def _training(
         precision=settings.precision,
         what="CTC",
         evaluation=evaluation,
+        accumulate=settings.accumulate,
     )
 
 

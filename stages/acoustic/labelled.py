@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from pipeline.training import Loss
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.targets import Targets
 
@@ -74,13 +75,13 @@ class Labelled:
             )
         return {name: every[name] for name, have, need in needs if have >= need}
 
-    def loss(
-        self, model: AcousticModel, names: list[str], epoch: int
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: AcousticModel, names: list[str], epoch: int) -> Loss:
         """CTC loss in nats per label."""
+        from pipeline.training import Loss
+
         log_probs_BTV, frames_B = self.log_probs(model, names, epoch)
         summed, labels = self.ctc(log_probs_BTV, frames_B, names)
-        return summed / labels, {}
+        return Loss(summed / labels, terms=sum(len(self._labels[name]) for name in names))
 
     def log_probs(
         self, model: AcousticModel, names: list[str], epoch: int | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from stages.acoustic.encoders import FeatureEncoder, masked
 
@@ -65,7 +66,7 @@ class RecurrentEncoder(nn.Module):
         return out_BFD
 
 
-class BothWays(nn.Module):
+class BothWays(GradientCheckpointingLayer):
     """An LSTM from the first frame on and one from the last one back, their sum normalised.
 
     The frames are turned round for the second, each utterance's own: padding stays behind it.

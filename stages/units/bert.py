@@ -14,7 +14,6 @@ from pipeline.stage import StepContext
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
     from transformers import BertForMaskedLM
 
     from stages.units.vocabulary import Vocabulary
@@ -44,8 +43,9 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     """
     import torch
 
+    from pipeline.activations import checkpoint_activations
     from pipeline.evaluation import Evaluation
-    from pipeline.training import PackedBatches, Training, linear_schedule
+    from pipeline.training import Loss, PackedBatches, Training, linear_schedule
     from stages.units.attention import packed
     from stages.units.guesses import Validation
     from stages.units.masked_units import MaskedUnits, losses
@@ -78,9 +78,13 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
         + (f"{len(kept_back)} utterances kept back" if kept_back else NOTHING_KEPT_BACK)
     )
 
-    def loss(update: int, epoch: int, names: list[str]) -> tuple[Tensor, dict[str, float]]:
+    if settings.checkpoint_activations:
+        checkpoint_activations(model)
+
+    def loss(update: int, epoch: int, names: list[str]) -> Loss:
         losses_M, right_M = losses(model, masked.batch(names, epoch))
-        return losses_M.mean(), {"accuracy": right_M.float().mean().item()}
+        accuracy = right_M.float().mean().item()
+        return Loss(losses_M.mean(), {"accuracy": accuracy}, len(losses_M))
 
     evaluation = Evaluation(
         lambda done: validation.figures(model), settings.validate_every, f"{what}_loss"
@@ -99,6 +103,7 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
             precision=settings.precision,
             what="BERT",
             evaluation=evaluation,
+            accumulate=settings.accumulate,
         ).run(ctx)
     best = evaluation.best(history)
     assert best is not None  # the end is evaluated

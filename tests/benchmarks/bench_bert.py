@@ -36,6 +36,7 @@ from torch import Tensor
 from pipeline.recipe import BertSettings
 from pipeline.training import (
     Batches,
+    Loss,
     PackedBatches,
     Training,
     chosen_precision,
@@ -172,12 +173,12 @@ def make_side(name: str, settings: BertSettings, lengths: Mapping[str, int], dev
     kinds = {OURS: PackedBatches, RANDOM: RandomBatches, GROUPED: Batches}
     batches = kinds[name](lengths, settings.batch_frames, 1)
 
-    def ours(update: int, epoch: int, names: list[str]) -> tuple[Tensor, dict[str, float]]:
+    def ours(update: int, epoch: int, names: list[str]) -> Loss:
         losses_M, right_M = losses(model, masked.batch(names, epoch))
-        return losses_M.mean(), {"accuracy": right_M.float().mean().item()}
+        return Loss(losses_M.mean(), {"accuracy": right_M.float().mean().item()}, len(losses_M))
 
-    def theirs(update: int, epoch: int, names: list[str]) -> tuple[Tensor, dict[str, float]]:
-        return model(**padded_batch(masked, names, epoch, device)).loss, {}
+    def theirs(update: int, epoch: int, names: list[str]) -> Loss:
+        return Loss(model(**padded_batch(masked, names, epoch, device)).loss)
 
     if name == OURS:
         model.set_attn_implementation(NAME)

@@ -53,3 +53,12 @@ def test_attention_drops_out_as_the_rest_unless_the_recipe_says_otherwise() -> N
     assert of_attention(attention_dropout=0.0) == 0.0
     assert "attention_dropout" not in BertSettings().signed()
     assert BertSettings(attention_dropout=0.0).signed()["attention_dropout"] == 0.0
+
+
+def test_more_memory_or_less_leaves_the_signature_as_it_was() -> None:
+    plain = BertSettings().signed()
+    assert not {"accumulate", "checkpoint_activations"} & plain.keys()
+    assert BertSettings(checkpoint_activations=True).signed() == plain
+    assert BertSettings(accumulate=4).signed() == plain | {"accumulate": 4}
+    with pytest.raises(ValidationError, match="accumulate"):
+        BertSettings(accumulate=0)

@@ -18,7 +18,7 @@ from pipeline import cli
 from pipeline.errors import RunError
 from pipeline.evaluation import Evaluation
 from pipeline.stage import StepContext
-from pipeline.training import Batches, Training
+from pipeline.training import Batches, Loss, Training
 
 UPDATES = 33
 EVERY = 5  # evaluations at 5, 10, ..., 30 and at the end; checkpoints every four updates
@@ -67,10 +67,10 @@ class Job:
             evaluation=evaluation,
         )
 
-    def loss(self, update: int, epoch: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, update: int, epoch: int, ids: list[str]) -> Loss:
         if self.kill == ("update", update):
             raise KilledError
-        return torch.stack([self.model(self.speech[i]).square().mean() for i in ids]).mean(), {}
+        return Loss(torch.stack([self.model(self.speech[i]).square().mean() for i in ids]).mean())
 
     def evaluate(self, done: int) -> dict[str, float]:
         if self.kill == ("evaluation", done):
@@ -188,7 +188,7 @@ def test_after_a_signal_what_is_not_evaluated_yet_is_evaluated_when_it_goes_on(
     ctx, job = context("stopped"), Job()
     loss, evaluate = job.loss, job.evaluate
 
-    def signalling(update: int, epoch: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
+    def signalling(update: int, epoch: int, ids: list[str]) -> Loss:
         if where == "update" and update == at:
             os.kill(os.getpid(), signal.SIGUSR1)
         return loss(update, epoch, ids)

@@ -102,3 +102,12 @@ def test_a_preset_for_all_is_given_by_name(
     recipe = load(write_recipe(values))
     assert recipe.finetune.for_budget("all").updates == 20_000
     assert recipe.finetune.for_budget("2s").updates == 13_000
+
+
+def test_more_memory_or_less_leaves_the_signature_as_it_was() -> None:
+    plain = settings().for_budget("1h").signed()
+    assert not {"accumulate", "checkpoint_activations"} & plain.keys()
+    assert settings(checkpoint_activations=True).for_budget("1h").signed() == plain
+    told = settings(accumulate=4, by_budget={"1h": {"accumulate": 2}})
+    assert told.for_budget("1h").signed() == plain | {"accumulate": 2}
+    assert told.for_budget("10h").signed() == plain | {"accumulate": 4}

@@ -20,6 +20,7 @@ from pipeline.errors import RunError
 from pipeline.stage import StepContext
 from pipeline.training import (
     Batches,
+    Loss,
     PackedBatches,
     Training,
     autocast,
@@ -61,12 +62,12 @@ class Job:
         }
         self.training = Training(**(told | changes))
 
-    def loss(self, update: int, epoch: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, update: int, epoch: int, ids: list[str]) -> Loss:
         if update == self.kill_at:
             raise KilledError
         self.updates_done.append(update)
         loss = torch.stack([self.model(self.speech[i]).square().mean() for i in ids]).mean()
-        return loss, {"epoch": float(epoch)}
+        return Loss(loss, {"epoch": float(epoch)}, len(ids))
 
     def weights(self) -> list[Tensor]:
         return [p.detach().clone() for p in self.model.parameters()]
@@ -120,7 +121,7 @@ def test_after_a_signal_the_update_ends_and_is_saved(
     ctx = context("stopped")
     job = Job()
 
-    def loss(update: int, epoch: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
+    def loss(update: int, epoch: int, ids: list[str]) -> Loss:
         if update == at:
             os.kill(os.getpid(), number)
         return job.loss(update, epoch, ids)
@@ -219,9 +220,9 @@ def test_a_loss_that_is_not_finite_names_update_and_utterances(
     job = Job()
     batch = job.training.batches.at(10)[1]
 
-    def loss(update: int, epoch: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
-        value, told = job.loss(update, epoch, ids)
-        return (value * bad if update == 10 else value), told
+    def loss(update: int, epoch: int, ids: list[str]) -> Loss:
+        loss = job.loss(update, epoch, ids)
+        return loss._replace(mean=loss.mean * bad) if update == 10 else loss
 
     training = Job(loss=loss, model=job.model).training
     with pytest.raises(RunError) as caught:
@@ -237,9 +238,9 @@ def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(context: MakeContex
     ctx = context("nan")
     job = Job()
 
-    def loss(update: int, epoch: int, ids: list[str]) -> tuple[Tensor, dict[str, float]]:
-        value, told = job.loss(update, epoch, ids)
-        return (value + (0 * value).sqrt() if update == 7 else value), told
+    def loss(update: int, epoch: int, ids: list[str]) -> Loss:
+        loss = job.loss(update, epoch, ids)
+        return loss._replace(mean=loss.mean + (0 * loss.mean).sqrt()) if update == 7 else loss
 
     with pytest.raises(RunError, match=r"(?s)gradient.*update 8.*utterances u"):
         Job(loss=loss, model=job.model).training.run(ctx)

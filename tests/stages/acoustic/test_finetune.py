@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import BertSettings, FinetuneSettings, TextSettings
 from pipeline.stage import StepContext
+from pipeline.training import Batches
 from stages.acoustic import finetune, lm_stage
 from stages.acoustic.encoders import FeatureEncoder
 from stages.acoustic.frontends import log_mel
@@ -211,6 +213,51 @@ def test_a_killed_training_writes_the_same_bytes(
     train(other, seed=2)
     weights = "model.safetensors"
     assert (other.folder / weights).read_bytes() != (whole.folder / weights).read_bytes()
+
+
+def test_activations_computed_again_change_no_byte(
+    context: MakeContext, inputs: dict[str, Path]
+) -> None:
+    folders = []
+    for again in (False, True):
+        ctx = context(f"again-{again}", inputs)
+        told = {"accumulate": 2, "checkpoint_activations": again}
+        train(ctx, FinetuneSettings(**(SETTINGS.given() | told)))
+        folders.append(ctx.folder)
+    for name in ("config.json", "model.safetensors", "training.json"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+class Given(Batches):
+    """These batches of epoch 0."""
+
+    def __init__(self, batches: list[list[str]]) -> None:
+        self.batches = batches
+
+    def at(self, update: int) -> tuple[int, list[str]]:
+        return 0, self.batches[update]
+
+
+def test_the_gradients_of_accumulated_batches_are_those_of_one_of_all(
+    lm: Path, context: MakeContext
+) -> None:
+    lengths = {"a": 200, "b": 300, "c": 120, "d": 250, "e": 280}
+    made = labelled(lm, lengths, TRANSCRIPTS, time_mask_probability=0.05)
+    parts = [["a", "b"], ["c"], ["d", "e"]]
+    gradients = []
+    for batches in (parts, [[name for part in parts for name in part]]):
+        acoustic = model()
+        settings = SETTINGS.model_copy(update={"accumulate": len(batches)})
+        training = finetune._training(acoustic, made, lengths, settings, 1)
+        given = replace(training, batches=Given(batches))
+        for module in acoustic.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        told = given.update(0, given.new_optimizer())
+        gradients.append((told["loss"], [p.grad for p in acoustic.parameters()]))
+    (loss, found), (expected_loss, expected) = gradients
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_only_utterances_of_the_budget_are_trained_on(

@@ -126,6 +126,46 @@ def test_a_killed_pretraining_writes_the_same_bytes(
     assert facts["best_update"] in (2, 4, 6)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_activations_computed_again_change_no_byte(
+    context: Callable[..., StepContext], inputs: dict[str, Path], precision: str
+) -> None:
+    """With dropout of activations and of attention."""
+    told = SMALL | {"precision": precision, "dropout": 0.2, "accumulate": 2}
+    folders = []
+    for again in (False, True):
+        ctx = context(f"again-{again}", inputs)
+        settings = BertSettings(**told, checkpoint_activations=again)
+        bert.pretrain(ctx, settings=settings, seed=1)
+        folders.append(ctx.folder)
+    for name in ("config.json", "model.safetensors", "pretraining.json"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_with_accumulation_a_killed_pretraining_writes_the_same_bytes(
+    context: Callable[..., StepContext], inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = BertSettings(**SMALL, accumulate=3, checkpoint_activations=True)
+    whole, killed = context("whole", inputs), context("killed", inputs)
+    bert.pretrain(whole, settings=settings, seed=1)
+    batch, calls = MaskedUnits.batch, 0
+
+    def until(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls in (13, 27):
+            raise KeyboardInterrupt
+        return batch(*args)
+
+    monkeypatch.setattr(MaskedUnits, "batch", until)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            bert.pretrain(killed, settings=settings, seed=1)
+    bert.pretrain(killed, settings=settings, seed=1)
+    for name in ("model.safetensors", "pretraining.json"):
+        assert (whole.folder / name).read_bytes() == (killed.folder / name).read_bytes()
+
+
 def test_the_weights_of_the_least_loss_on_speech_kept_back_are_written(
     context: Callable[..., StepContext], inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
