@@ -1,4 +1,4 @@
-"""Several batches an update: as one batch of all, resumed to the last bit, in the loop's own terms."""
+"""Several batches an update: the gradients of one batch of all, and a resume to the last bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activation checkpointing: the same gradients to the last bit, dropout included, from less kept."""
+"""Activation checkpointing: the same gradients to the last bit, with dropout, from less kept."""
 
 from __future__ import annotations
 
