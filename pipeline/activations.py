@@ -7,7 +7,7 @@ Of each layer only what goes in is kept; in the backward pass the layer is compu
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,5 +30,6 @@ def checkpoint_activations(model: nn.Module) -> int:
         # What transformers' own switch does. That one also makes embeddings want gradients, as
         # adapters need, and goes by another name in every other release.
         layer.gradient_checkpointing = True
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        again: Any = partial(checkpoint, use_reentrant=False)
+        layer._gradient_checkpointing_func = again
     return len(layers)

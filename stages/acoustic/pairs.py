@@ -88,8 +88,8 @@ def without_partner(systems: Sequence[System], against: str) -> list[str]:
                 if _place(s, "budget", "decoder") not in places
             ]
     for _, first, second in _pairs(systems, against):
-        ours, theirs = _of_both(first, second, "wer")
-        if not ours.keys() & theirs.keys():
+        of_first, of_second = _of_both(first, second, "wer")
+        if not of_first.keys() & of_second.keys():
             sides = f"{_described(first)} and {_described(second)}"
             folds = [", ".join(map(str, s.folds)) for s in (first, second)]
             why = f": folds {folds[0]} and {folds[1]}" if folds[0] != folds[1] else ""
