@@ -24,4 +24,5 @@ def test_each_command_is_measured_on_as_many_utterances_as_told(tmp_path: Path) 
     units = json.loads((links / "2-discretize-train" / "units.json").read_text())
     assert units["utterances"] == 50
     assert (links / "4-lm-ngram" / "lm.bin").is_file()
-    assert table(rows).splitlines()[2].startswith("| 50 ")
+    cells = [cell.strip() for cell in table(rows).splitlines()[2].split("|")]
+    assert cells[1] == "50" and cells[4].endswith(f" {rows[2]['mib']:.0f} MiB")
