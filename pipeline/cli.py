@@ -80,6 +80,8 @@ def run(
     if first is not None and first > last:
         raise UserError(f"--stage {stage} comes after --stop-stage {stop_stage}.")
     check_writable(exp)
+    if not dry_run:
+        _fetch(recipe)
     steps = _plan(recipe, exp, "verify" if verify else "look")
     words = ["vqasr", "run", str(recipe_path)]
     for change in changes:
@@ -262,6 +264,12 @@ def _load(path: Path, changes: tuple[str, ...]) -> Recipe:
     from pipeline.recipe_file import load
 
     return load(path, changes)
+
+
+def _fetch(recipe: Recipe) -> None:
+    from stages.prepare.sources import fetch
+
+    fetch(recipe)
 
 
 def _plan(recipe: Recipe, exp: Path, mode: str) -> list[Step]:

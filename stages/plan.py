@@ -20,6 +20,7 @@ from stages.acoustic import decode_stage, lm_stage, score_stage
 from stages.acoustic import finetune as finetune_stage
 from stages.prepare import sources
 from stages.prepare import stage as prepare
+from stages.prepare.corpus import Source
 from stages.prepare.sources import FileHashes
 from stages.quantizer import stage as quantizer_stage
 from stages.units import bert as bert_stage
@@ -28,6 +29,7 @@ from stages.units import imported
 from stages.units.source import UnitSource
 
 Inputs = Mapping[str, Step]
+Splits = Mapping[str, Sequence[Source]]
 PRETRAINED = ("quantizer", "discretize", "bert")
 # Of the section bert, what an encoder without a pretrained BERT is made of.
 TRANSFORMER = frozenset(
@@ -43,9 +45,13 @@ def plan(recipe: Recipe, hashes: FileHashes) -> list[Step]:
     """
     shared: dict[str, Step] = {}
     steps: dict[int, Step] = {}
+    splits: Splits | None = None
+    cut_splits = sources.budgets_of_folds(recipe.corpus) is None
     for fold, corpus in sources.folds(recipe.corpus, recipe.folds).items():
         of_fold = recipe.model_copy(update={"corpus": corpus})
-        steps |= {id(s): s for s in _Planner(of_fold, hashes, fold, shared).steps}
+        if splits is None or cut_splits:
+            splits = sources.splits(corpus)
+        steps |= {id(s): s for s in _Planner(of_fold, hashes, fold, shared, splits).steps}
     # Stable: siblings keep their order. What folds share stands before what is theirs alone.
     return sorted(steps.values(), key=lambda step: (step.number, step.fold is not None))
 
@@ -63,11 +69,17 @@ class _Planner:
     """Collects the steps stage by stage; attributes hold what later stages read.
 
     A step belongs to the fold if it reads, directly or by way of others, a split that the fold
-    cuts. All others are the same for every fold, and planned once: they stand in `shared`.
+    cuts, or a budget that is its own. All others are the same for every fold, and planned once:
+    they stand in `shared`.
     """
 
     def __init__(
-        self, recipe: Recipe, hashes: FileHashes, fold: str | None, shared: dict[str, Step]
+        self,
+        recipe: Recipe,
+        hashes: FileHashes,
+        fold: str | None,
+        shared: dict[str, Step],
+        splits: Splits,
     ) -> None:
         self.recipe, self.fold, self.shared = recipe, fold, shared
         self.steps: list[Step] = []
@@ -78,7 +90,7 @@ class _Planner:
         self.source: UnitSource | None = None
         if own_units is not None:
             self.source = own_units(recipe.frontend, recipe.quantizer)
-        self._prepare(hashes)
+        self._prepare(hashes, splits)
         self.units: dict[str, Step] = {}
         self.quantizer: Step | None = None  # where features are made with it, not units
         self.vocabulary: Step | None = None
@@ -116,14 +128,16 @@ class _Planner:
         self.steps.append(step)
         return step
 
-    def _prepare(self, hashes: FileHashes) -> None:
+    def _prepare(self, hashes: FileHashes, splits: Splits) -> None:
         recipe = self.recipe
+        of_folds = sources.budgets_of_folds(recipe.corpus)
         self.splits: dict[str, Step] = {}
         hears_it = self.uses and "unlabelled" in recipe.corpus.pretrain_on  # stages 1 to 3
-        for name, rows in sources.splits(recipe.corpus).items():
+        for name, rows in splits.items():
             if name.startswith("unlabelled/") and not hears_it:
                 continue
-            fold = None if sources.is_listed(recipe.corpus, name) else self.fold
+            shared = of_folds is not None or sources.is_listed(recipe.corpus, name)
+            fold = None if shared else self.fold
             known = self.shared.get(name) if fold is None else None
             step = known or prepare.split_step(recipe, name, rows, hashes)
             self.splits[name] = self._take(step, fold)
@@ -132,7 +146,11 @@ class _Planner:
         hashes.save()
         train = self.splits["train"]
         self.tests = [name for name in self.splits if name.startswith("test/")]
-        self.budgets = {b: self._take(prepare.budget_step(b, train)) for b in recipe.budgets}
+        self.budgets: dict[str, Step] = {}
+        for budget in recipe.budgets:
+            ids = sources.budget_ids(recipe.corpus, budget, splits["train"])
+            fold = self.fold if budget in (of_folds or ()) else None
+            self.budgets[budget] = self._take(prepare.budget_step(budget, train, ids), fold)
         self.text = self._take(prepare.text_step(recipe, train))
         self.pretraining = [
             name for name in self.splits if name.split("/")[0] in recipe.corpus.pretrain_on

@@ -68,3 +68,20 @@ def choose(utterances: Iterable[Utterance], budget: str) -> list[Utterance]:
             remedy="raise it in `budgets`",
         )
     return chosen
+
+
+def take(utterances: Iterable[Utterance], budget: str, ids: Iterable[str]) -> list[Utterance]:
+    """The utterances of a published list that are usable.
+
+    Raises:
+        UserError: none is.
+    """
+    wanted = set(ids)
+    chosen = [u for u in utterances if u.id in wanted and u.transcript is not None]
+    if not chosen:
+        raise UserError(
+            f"No utterance of the published budget {budget} can be used.",
+            found=f"{len(wanted)} on its list",
+            remedy="see rejected.tsv of the train split",
+        )
+    return chosen

@@ -11,6 +11,14 @@ and, only where the default does not do,
     LM_TEXT                     how results name that text
     folds(settings)             {fold: Settings}, the corpus cut in several ways, each with a test
                                 set of its own: what `folds` of a recipe chooses from
+    BUDGETS_OF_FOLDS            the budgets that differ between folds, where nothing else does:
+                                without it, folds cut the splits
+    budget_ids(settings, budget, train)
+                                the ids of an official budget, out of the sources of train; None
+                                where we choose the utterances
+    fetch(settings, budgets, lm)
+                                brings what is missing, if the settings say so; `vqasr run` calls
+                                it first
 """
 
 from __future__ import annotations

@@ -61,35 +61,34 @@ def fetch(url: str, path: Path, checksum: Checksum | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     say(f"downloading {url}")
     _download(url, part)
-    check(part, checksum, path.name, url)
+    if checksum is not None and (found := digest(part, checksum, path.name)) != checksum.digest:
+        raise _other_file(part, path, url, checksum, found)
     part.replace(path)
     part.with_name(path.name + VALIDATOR).unlink(missing_ok=True)
     sync(path.parent)
 
 
-def check(file: Path, checksum: Checksum | None, name: str, source: str) -> None:
-    """Compare a file with its published checksum, if there is one.
-
-    Raises:
-        RunError: it differs. The file is kept under `<name>.refused`, so that it is not taken again.
-    """
-    if checksum is None:
-        return
+def digest(file: Path, checksum: Checksum, name: str) -> str:
+    """The file's checksum of that kind, as hex digits; `name` stands beside the progress."""
+    told = hashlib.new(checksum.algorithm, usedforsecurity=False)
     with open(file, "rb") as opened, _megabytes(file.stat().st_size, f"checking {name}") as done:
-        told = hashlib.new(checksum.algorithm, usedforsecurity=False)
         while block := opened.read(BLOCK_BYTES):
             told.update(block)
             done(opened.tell())
-    if told.hexdigest() != checksum.digest:
-        aside = file.with_name(name + REFUSED)
-        file.replace(aside)
-        raise RunError(
-            f"{name} from {source} is not the published file.",
-            constraint=f"{checksum.algorithm} {checksum.digest}",
-            found=f"{told.hexdigest()}, {aside.stat().st_size} bytes",
-            remedy=f"run again to download it anew, from another mirror if it happens again; "
-            f"what came is kept as {aside}, and can be deleted",
-        )
+    return told.hexdigest()
+
+
+def _other_file(part: Path, path: Path, url: str, checksum: Checksum, found: str) -> RunError:
+    """What is told of a wrong checksum; the file is put aside, so that it is not taken again."""
+    aside = path.with_name(path.name + REFUSED)
+    part.replace(aside)
+    return RunError(
+        f"{path.name} from {url} is not the published file.",
+        constraint=f"{checksum.algorithm} {checksum.digest}",
+        found=f"{found}, {aside.stat().st_size} bytes",
+        remedy="run again to download it anew; if it happens again, take another mirror, or get "
+        f"the file by other means. What came is kept as {aside}; it can be deleted",
+    )
 
 
 def _download(url: str, part: Path) -> None:
@@ -117,7 +116,7 @@ def _attempt(url: str, part: Path) -> None:
     """One request; returns when the file is whole."""
     have = _size(part)
     try:
-        response = urlopen(_request(url, part, have), timeout=SILENCE_SECONDS)  # noqa: S310
+        response = urlopen(_request(url, part, have), timeout=SILENCE_SECONDS)
     except HTTPError as error:
         with error:
             _refused(error, url, part, have)

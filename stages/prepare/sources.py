@@ -17,7 +17,7 @@ from pipeline.console import Progress
 from pipeline.errors import UserError, nearest
 from pipeline.folders import make
 from pipeline.manifest import COPY_MARK, copy_id
-from pipeline.recipe import CORPORA, CorpusSettings
+from pipeline.recipe import CORPORA, CorpusSettings, Recipe
 from pipeline.section import PLAIN_NAME
 from pipeline.store import write_atomically
 from stages.prepare.corpus import Source
@@ -62,7 +62,41 @@ def folds(
     return {name: cut for name, cut in there.items() if wanted == "all" or name in wanted}
 
 
+def fetch(recipe: Recipe) -> None:
+    """Let the corpus bring what is missing of it, if it can and its settings say so.
+
+    Raises:
+        UserError, RunError: it cannot be had.
+    """
+    if getattr(recipe.corpus, "download", False):
+        corpus_module(recipe.corpus).fetch(recipe.corpus, recipe.budgets, recipe.lm)
+
+
+def budgets_of_folds(settings: CorpusSettings) -> frozenset[str] | None:
+    """The budgets that folds differ in, where they share all splits; None where they cut them."""
+    found: frozenset[str] | None = getattr(corpus_module(settings), "BUDGETS_OF_FOLDS", None)
+    return found
+
+
+def budget_ids(settings: CorpusSettings, budget: str, train: Sequence[Source]) -> list[str] | None:
+    """The utterances of a budget that the corpus' publisher has chosen; None where there are none.
+
+    Raises:
+        UserError: the corpus lacks some of them.
+    """
+    module = corpus_module(settings)
+    if not hasattr(module, "budget_ids"):
+        return None
+    found: list[str] | None = module.budget_ids(settings, budget, train)
+    return found
+
+
 def _check_root(settings: CorpusSettings) -> None:
+    if not settings.root.is_dir() and getattr(settings, "download", False):
+        raise UserError(
+            f"No such corpus folder yet: {settings.root}",
+            remedy="`vqasr run` without --dry-run downloads the corpus into it",
+        )
     if not settings.root.is_dir():
         raise UserError(
             f"No such corpus folder: {settings.root}; set it with --set corpus.root=DIR"

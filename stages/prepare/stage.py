@@ -51,16 +51,24 @@ def split_step(recipe: Recipe, split: str, sources: Sequence[Source], hashes: Fi
     )
 
 
-def budget_step(budget: str, train: Step) -> Step:
-    """The step that chooses the utterances of one label budget."""
+def budget_step(budget: str, train: Step, official: Sequence[str] | None = None) -> Step:
+    """The step that writes down the utterances of one label budget.
+
+    Args:
+        official: those that the corpus' publisher has chosen; None: we choose them.
+    """
+    settings = {"budget": budget}
+    if official is not None:
+        told = "\n".join(sorted(official))
+        settings["official"] = hashlib.sha256(told.encode()).hexdigest()[:16]
     return Step(
         stage=STAGE,
         number=NUMBER,
         label=f"budget/{budget}",
         version=VERSION,
-        settings={"budget": budget},
+        settings=settings,
         inputs={"train": train},
-        run=partial(write_budget, budget=budget),
+        run=partial(write_budget, budget=budget, official=official),
         budget=budget,
     )
 
@@ -236,24 +244,29 @@ def _file_name(utterance_id: str) -> str:
     return f"{plain[:80]}-{hashlib.sha256(utterance_id.encode()).hexdigest()[:12]}"
 
 
-def write_budget(ctx: StepContext, *, budget: str) -> None:
+def write_budget(ctx: StepContext, *, budget: str, official: Sequence[str] | None = None) -> None:
     """Write the ids of a budget's utterances, one a line, and how much speech they are."""
-    from stages.prepare.budgets import choose
+    from stages.prepare.budgets import choose, take
 
     train = Manifest.load(ctx.inputs["train"])
-    chosen = choose((u for u in train if not u.is_copy), budget)
+    originals = (u for u in train if not u.is_copy)
+    chosen = choose(originals, budget) if official is None else take(originals, budget, official)
     seconds = sum(u.speech_seconds for u in chosen)
     speakers = len({u.speaker for u in chosen})
-    originals = {u.id for u in chosen}
-    ids = sorted(u.id for u in train if original_id(u.id) in originals)
+    chosen_ids = {u.id for u in chosen}
+    ids = sorted(u.id for u in train if original_id(u.id) in chosen_ids)
     (ctx.folder / "ids.txt").write_text("".join(f"{i}\n" for i in ids), "utf-8")
     facts = {"budget": budget, "utterances": len(chosen), "speakers": speakers}
     facts["copies"] = len(ids) - len(chosen)
+    if official is not None:
+        facts["rejected"] = len(official) - len(chosen)  # see rejected.tsv of the split
     facts_text = json.dumps(facts | {"speech_seconds": round(seconds, 2)}, indent=1)
     (ctx.folder / "summary.json").write_text(facts_text, "utf-8")
-    copies = f"; {facts['copies']} copies at other speeds" if facts["copies"] else ""
+    more = f"; {facts['copies']} copies at other speeds" if facts["copies"] else ""
+    if facts.get("rejected"):
+        more += f"; {facts['rejected']} of the published list were rejected in stage 0"
     ctx.say(
-        f"{len(chosen)} utterances, {seconds / 60:.2f} min of speech, {speakers} speakers{copies}"
+        f"{len(chosen)} utterances, {seconds / 60:.2f} min of speech, {speakers} speakers{more}"
     )
 
 

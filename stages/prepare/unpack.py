@@ -45,7 +45,7 @@ def unpack(archive: Path, folder: Path) -> None:
                     progress.update(file.tell() // 1_000_000 - progress.done)
                     count += 1
                     if count % FORGET_EVERY == 0:
-                        members.members = []
+                        members.members = []  # type: ignore[attr-defined]
             while stream.read(1 << 20):  # gzip's own checksum stands at the very end
                 pass
         except DAMAGE as error:
