@@ -63,8 +63,8 @@ def fetch(url: str, path: Path, checksum: Checksum | None) -> None:
     _download(url, part)
     if checksum is not None and (found := digest(part, checksum, path.name)) != checksum.digest:
         raise _other_file(part, path, url, checksum, found)
+    path.with_name(path.name + VALIDATOR).unlink(missing_ok=True)
     part.replace(path)
-    part.with_name(path.name + VALIDATOR).unlink(missing_ok=True)
     sync(path.parent)
 
 
@@ -82,6 +82,7 @@ def _other_file(part: Path, path: Path, url: str, checksum: Checksum, found: str
     """What is told of a wrong checksum; the file is put aside, so that it is not taken again."""
     aside = path.with_name(path.name + REFUSED)
     part.replace(aside)
+    path.with_name(path.name + VALIDATOR).unlink(missing_ok=True)
     return RunError(
         f"{path.name} from {url} is not the published file.",
         constraint=f"{checksum.algorithm} {checksum.digest}",
