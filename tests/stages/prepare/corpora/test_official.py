@@ -1,0 +1,261 @@
+"""From a server to a corpus: broken off, killed, refused; and what is there is left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import RunError, UserError
+from pipeline.recipe import LmSettings
+from stages.prepare.corpora import _official, librilight, librispeech
+from stages.prepare.download import Checksum
+from tests import made_libri
+
+BUDGETS = ["10min", "100h"]
+SETS = ["train-clean-100", "dev-other", "test-clean"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small corpus, and `served` with its archives."""
+    folder = tmp_path_factory.mktemp("libri")
+    made_libri.archive(made_libri.make(folder / "corpus"), folder / "served")
+    return folder
+
+
+@pytest.fixture
+def served(web: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server of the archives, whose checksums are taken for the published ones."""
+    web.folder = made / "served"
+
+    def of(official: _official.Official, path: Path) -> _official.Official:
+        digest = hashlib.new(official.checksum.algorithm, path.read_bytes()).hexdigest()
+        return replace(official, checksum=Checksum(official.checksum.algorithm, digest))
+
+    for name, official in list(_official.SPEECH.items()):
+        path = web.folder / "12" / official.name
+        monkeypatch.setitem(_official.SPEECH, name, of(official, path))
+    limited = of(_official.LIMITED, web.folder / _official.LIMITED.name)
+    monkeypatch.setattr(_official, "LIMITED", limited)
+    return web
+
+
+@pytest.fixture
+def settings(served: Any, tmp_path: Path) -> librispeech.Settings:
+    return librispeech.Settings(
+        root=tmp_path / "new" / "corpus",
+        train=["train-clean-100", "train-other-500"],
+        test_sets=["test-clean"],
+        download=True,
+        mirror=f"{served.url}/",
+        librilight_mirror=served.url,
+    )
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def expected(made: Path, *folders: str) -> dict[str, bytes]:
+    there = files(made / "corpus")
+    return {
+        name: content
+        for name, content in there.items()
+        if name == "LibriSpeech/README.TXT" or name.startswith(tuple(f"{f}/" for f in folders))
+    }
+
+
+def test_what_is_missing_comes_and_nothing_else(
+    settings: librispeech.Settings, served: Any, made: Path
+) -> None:
+    librispeech.fetch(settings, BUDGETS, LmSettings())
+    wanted = ["train-clean-100", "train-other-500", "dev-other", "test-clean"]
+    folders = [f"LibriSpeech/{s}" for s in wanted]
+    there = files(settings.root)
+    assert there.pop("downloads/lock") == b""
+    assert there == expected(made, *folders, "librispeech_finetuning")
+    assert [path for path, _ in served.asked] == [
+        *(f"/12/{s}.tar.gz" for s in wanted),
+        "/librispeech_finetuning.tgz",
+    ]
+    served.asked.clear()
+    librispeech.fetch(settings, BUDGETS, LmSettings())
+    assert served.asked == []
+    assert len(librispeech.splits(settings)["train"]) == 45
+
+
+def test_budgets_of_our_own_need_nothing_of_libri_light(
+    settings: librispeech.Settings, served: Any
+) -> None:
+    librispeech.fetch(settings, ["2s", "100h"], LmSettings())
+    assert "/librispeech_finetuning.tgz" not in {path for path, _ in served.asked}
+
+
+def test_librilight_brings_its_ten_hours_and_the_evaluation_sets(
+    settings: librispeech.Settings, served: Any
+) -> None:
+    told = settings.model_dump(exclude={"kind", "train"})
+    own = librilight.Settings(**told)
+    librilight.fetch(own, ["10min"], LmSettings())
+    assert [path for path, _ in served.asked] == [
+        "/12/dev-other.tar.gz",
+        "/12/test-clean.tar.gz",
+        "/librispeech_finetuning.tgz",
+    ]
+    assert len(librilight.splits(own)["train"]) == 28
+
+
+def test_broken_connections_are_gone_on_from(
+    settings: librispeech.Settings, served: Any, made: Path
+) -> None:
+    served.breaks_after = [1000, 3000, 10**9, 500]
+    librispeech.fetch(settings, ["all"], LmSettings())
+    ranges = [wanted for _, wanted in served.asked]
+    assert ranges == [None, "bytes=1000-", "bytes=4000-", None, "bytes=500-", None, None]
+    assert len(librispeech.splits(settings)["train"]) == 45
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", [0, 1, 7])
+def test_a_kill_while_unpacking_is_repaired(
+    settings: librispeech.Settings,
+    served: Any,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+) -> None:
+    from stages.prepare import unpack
+
+    write, left = unpack._write, [after]
+
+    def dying(*args: Any) -> None:
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        write(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(unpack, "_write", dying)
+        with pytest.raises(Killed):
+            librispeech.fetch(settings, ["all"], LmSettings())
+    assert not (settings.root / "LibriSpeech/train-clean-100").exists()
+    with pytest.raises(UserError, match="train-clean-100"):
+        librispeech.splits(settings)
+    librispeech.fetch(settings, ["all"], LmSettings())
+    assert [path for path, _ in served.asked].count("/12/train-clean-100.tar.gz") == 1
+    wanted = ["train-clean-100", "train-other-500", "dev-other", "test-clean"]
+    there = files(settings.root)
+    del there["downloads/lock"]
+    assert there == expected(made, *(f"LibriSpeech/{s}" for s in wanted))
+
+
+def test_a_wrong_checksum_is_refused_and_nothing_of_it_unpacked(
+    settings: librispeech.Settings, served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = _official.SPEECH["train-clean-100"]
+    wrong = replace(right, checksum=Checksum("md5", "0" * 32))
+    monkeypatch.setitem(_official.SPEECH, "train-clean-100", wrong)
+    with pytest.raises(RunError, match=r"(?s)train-clean-100\.tar\.gz.*not the published.*refused"):
+        librispeech.fetch(settings, ["all"], LmSettings())
+    assert not (settings.root / "LibriSpeech").exists()
+    monkeypatch.setitem(_official.SPEECH, "train-clean-100", right)
+    librispeech.fetch(settings, ["all"], LmSettings())
+    assert (settings.root / "LibriSpeech/train-clean-100").is_dir()
+
+
+def test_an_archive_that_is_there_is_taken_and_stays(
+    settings: librispeech.Settings, served: Any, made: Path
+) -> None:
+    given = settings.root / "train-clean-100.tar.gz"
+    settings.root.mkdir(parents=True)
+    content = (made / "served/12/train-clean-100.tar.gz").read_bytes()
+    given.write_bytes(content[:-10])
+    with pytest.raises(
+        RunError, match=r"(?s)train-clean-100\.tar\.gz is not the published archive"
+    ):
+        librispeech.fetch(settings, ["all"], LmSettings())
+    assert given.exists() and served.asked == []
+    given.write_bytes(content)
+    librispeech.fetch(settings, ["all"], LmSettings())
+    assert given.read_bytes() == content
+    assert "/12/train-clean-100.tar.gz" not in {path for path, _ in served.asked}
+    assert (settings.root / "LibriSpeech/train-clean-100/108").is_dir()
+
+
+Pack = Callable[[tarfile.TarFile], None]
+
+
+def packed(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Pack:
+    def add(archive: tarfile.TarFile) -> None:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname, info.size = kind, link, 1 if kind == tarfile.REGTYPE else 0
+        archive.addfile(info, io.BytesIO(b"x"))
+
+    return add
+
+
+@pytest.mark.parametrize(
+    ("add", "told"),
+    [
+        (packed("LibriSpeech/../../escaped"), "outside"),
+        (packed("LibriSpeech/dev-other/evil", tarfile.SYMTYPE, "/etc"), "link to '/etc'"),
+        (packed("Other/file"), "does not hold LibriSpeech/dev-other"),
+    ],
+)
+def test_a_hostile_archive_changes_nothing_outside_of_downloads(
+    settings: librispeech.Settings, web: Any, tmp_path: Path, add: Pack, told: str
+) -> None:
+    path = settings.root / "dev-other.tar.gz"
+    path.parent.mkdir(parents=True)
+    with tarfile.open(path, "w:gz") as archive:
+        add(archive)
+    official = _official.SPEECH["dev-other"]
+    md5 = Checksum("md5", hashlib.md5(path.read_bytes()).hexdigest())
+    place = settings.root / official.holds
+    with pytest.raises(UserError, match=told):
+        _official.bring(settings.root, [(replace(official, checksum=md5), place, web.url)])
+    written = {p for p in tmp_path.rglob("*") if "downloads" not in p.parts and p.is_file()}
+    assert {p.name for p in written if not p.is_relative_to(web.folder)} == {"dev-other.tar.gz"}
+    assert not place.exists()
+
+
+def test_it_waits_while_another_process_downloads(
+    settings: librispeech.Settings, served: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import threading
+
+    from filelock import FileLock
+
+    (settings.root / "downloads").mkdir(parents=True)
+    lock = FileLock(settings.root / "downloads" / "lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.2, lock.release).start()
+    librispeech.fetch(settings, ["all"], LmSettings())
+    assert "another process downloads into" in capsys.readouterr().out
+    assert (settings.root / "LibriSpeech/dev-other").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_told(settings: librispeech.Settings) -> None:
+    settings.root.parent.mkdir(parents=True)
+    settings.root.write_text("a file")
+    with pytest.raises(UserError, match=r"(?s)cannot be made.*corpus\.root"):
+        librispeech.fetch(settings, ["all"], LmSettings())
+
+
+def test_published_checksums_have_their_algorithms_length() -> None:
+    every = [*_official.SPEECH.values(), *_official.LANGUAGE.values(), _official.LIMITED]
+    lengths = {"md5": 32, "sha256": 64}
+    for official in every:
+        assert len(official.checksum.digest) == lengths[official.checksum.algorithm]
+        assert int(official.checksum.digest, 16)
+    assert len({official.checksum.digest for official in every}) == len(every)
