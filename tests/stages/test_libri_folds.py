@@ -128,7 +128,7 @@ def test_rejected_recordings_of_a_list_are_counted(
         (["folds=[0]"], "folds: all, or a list of the corpus' folds by name"),
         (["folds=[fold6]"], "there is no fold 'fold6'"),
         (["folds=all", "corpus.ten_minutes=1"], "folds and corpus.ten_minutes contradict"),
-        (["corpus.train=[train-clean-360]"], "100h is train-clean-100"),
+        (["corpus.train=[train-clean-360]"], "4 of the 4 utterances of Libri-light's 10min"),
         (["corpus.root=/no/such"], "No such corpus folder: /no/such"),
         (["corpus.root=/no/such", "corpus.download=true"], "without --dry-run downloads"),
         (["corpus.train=[train-clean-600]"], "corpus.train.0"),

@@ -1,4 +1,4 @@
-"""LibriSpeech and Libri-light: what the splits hold, what the official budgets are, what is told."""
+"""LibriSpeech and Libri-light: what splits and official budgets hold, and what is told."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_librilight_needs_no_training_set_of_librispeech(root: Path) -> None:
         "10min": made_libri.ids("1h/0"),
         "10h": made_libri.ids(*made_libri.PARTS),
     }
-    with pytest.raises(UserError, match="100h is train-clean-100, which corpus.train does not"):
+    with pytest.raises(UserError, match=r"100h is train-clean-100, which corpus\.train does not"):
         budgets(librilight, settings, "100h")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import tarfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -232,14 +234,10 @@ def test_a_hostile_archive_changes_nothing_outside_of_downloads(
 def test_it_waits_while_another_process_downloads(
     settings: librispeech.Settings, served: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import threading
-
-    from filelock import FileLock
-
     (settings.root / "downloads").mkdir(parents=True)
-    lock = FileLock(settings.root / "downloads" / "lock", thread_local=False)
-    lock.acquire()
-    threading.Timer(0.2, lock.release).start()
+    held = open(settings.root / "downloads" / "lock", "w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    threading.Timer(0.2, held.close).start()
     librispeech.fetch(settings, ["all"], LmSettings())
     assert "another process downloads into" in capsys.readouterr().out
     assert (settings.root / "LibriSpeech/dev-other").is_dir()
