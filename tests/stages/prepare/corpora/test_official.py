@@ -235,7 +235,7 @@ def test_it_waits_while_another_process_downloads(
     settings: librispeech.Settings, served: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (settings.root / "downloads").mkdir(parents=True)
-    held = (settings.root / "downloads" / "lock").open("w")  # noqa: SIM115  closed in time
+    held = (settings.root / "downloads" / "lock").open("w")
     fcntl.flock(held, fcntl.LOCK_EX)
     threading.Timer(0.2, held.close).start()
     librispeech.fetch(settings, ["all"], LmSettings())
