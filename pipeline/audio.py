@@ -40,7 +40,7 @@ def read(path: Path) -> tuple[Samples, int]:
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         # Without the path, which libsndfile puts before it: the reason is a part of an artifact.
         raise BadAudio(f"unreadable: {getattr(error, 'error_string', error)}") from error
-    if len(samples_SC) < promised or promised < _promised_by_riff(path, samples_SC.shape[1]):
+    if len(samples_SC) < promised or promised < promised_by_riff(path, samples_SC.shape[1]):
         raise BadAudio(f"truncated: {len(samples_SC)} samples, the header promises more")
     samples: Samples = samples_SC.mean(axis=1, dtype=np.float32)
     check(samples)
@@ -62,7 +62,7 @@ def check(samples: Samples) -> None:
         raise BadAudio(f"implausible: a sample of {peak:.3g}, where 1 is full scale")
 
 
-def _promised_by_riff(path: Path, channels: int) -> int:
+def promised_by_riff(path: Path, channels: int) -> int:
     """Frames that a WAV's data chunk announces; libsndfile reports what is really there.
 
     Streams of unknown length announce 0xFFFFFFFF or 0: no promise. Other formats: 0.

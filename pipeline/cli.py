@@ -18,6 +18,7 @@ from pipeline.cli_export import export
 from pipeline.cli_import import import_fairseq
 from pipeline.cli_options import EXP, SET
 from pipeline.cli_report import report
+from pipeline.cli_transcribe import transcribe
 from pipeline.console import say
 from pipeline.errors import UserError, VqasrError, nearest
 
@@ -47,6 +48,7 @@ cli.add_command(import_fairseq)
 cli.add_command(compare)
 cli.add_command(report)
 cli.add_command(export)
+cli.add_command(transcribe)
 
 
 @cli.command()

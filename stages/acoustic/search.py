@@ -212,16 +212,19 @@ def in_parts(ids: Sequence[str]) -> list[tuple[str, ...]]:
 
 def decode(desk: Desk, part: Utterances) -> list[Decoded]:
     """The hypotheses of each utterance of the part. Only the times are kept of their paths."""
-    decoder, found = desk.decoder, []
+    weights = part.lm_weight, part.word_score
+    return [decode_one(desk.decoder, desk.log_probs[i], weights, part.nbest) for i in part.ids]
+
+
+def decode_one(
+    decoder: Decoder, log_probs_TV: NDArray[np.float32], weights: tuple[float, float], nbest: int
+) -> Decoded:
+    """The hypotheses of one utterance."""
     targets = decoder.targets
-    silent = {targets.blank, targets.boundary}
-    for utterance_id in part.ids:
-        log_probs_TV = desk.log_probs[utterance_id]
-        nbest = decoder.nbest(log_probs_TV, part.lm_weight, part.word_score, part.nbest)
-        times = word_times(nbest[0], log_probs_TV, silent)
-        bare = tuple(replace(hypothesis, path=(), ends=()) for hypothesis in nbest)
-        found.append(Decoded(bare, times, len(log_probs_TV)))
-    return found
+    found = decoder.nbest(log_probs_TV, *weights, nbest)
+    times = word_times(found[0], log_probs_TV, {targets.blank, targets.boundary})
+    bare = tuple(replace(hypothesis, path=(), ends=()) for hypothesis in found)
+    return Decoded(bare, times, len(log_probs_TV))
 
 
 def decode_split(

@@ -1,0 +1,111 @@
+"""Recordings of any length, block by block: what `audio.read` and stage 0 make of them whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.audio import LOUDEST_PLAUSIBLE, SAMPLE_RATE_HZ, BadAudio, promised_by_riff
+
+if TYPE_CHECKING:
+    from pipeline.audio import Samples
+
+BLOCK_SAMPLES = 1 << 17  # of each channel: 8 s at 16 kHz
+
+
+def stream(path: Path, bandwidth_hz: int | None = None) -> Iterator[Samples]:
+    """A recording's speech at 16 kHz, one channel, in blocks.
+
+    The samples are those that stage 0 makes of it. Resampled audio is rounded to 16 bits, as it
+    is stored there; but samples beyond full scale are clipped, where stage 0 scales the whole
+    recording down.
+
+    Args:
+        bandwidth_hz: remove what lies above from recordings whose sample rate allows for more.
+
+    Raises:
+        BadAudio: as `audio.read`; where the fault lies later in the file, after the blocks before.
+    """
+    import numpy as np
+
+    steps: list[Any] | None = None
+    peak = 0.0
+    for samples, rate_hz, last in _marked_last(path):
+        if steps is None:
+            steps = _resamplers(_rates(rate_hz, bandwidth_hz))
+        loudest = float(np.abs(samples).max())
+        peak = max(peak, loudest)
+        if not np.isfinite(loudest):
+            raise BadAudio("not finite: NaN or infinite samples")
+        if peak > LOUDEST_PLAUSIBLE:
+            raise BadAudio(f"implausible: a sample of {peak:.3g}, where 1 is full scale")
+        made = samples
+        for step in steps:
+            made = step.resample_chunk(made, last=last)
+        if steps:
+            made = in_16_bits(made)
+        if len(made):
+            yield made
+    if steps is None:
+        raise BadAudio("empty: no samples")
+    if peak == 0:
+        raise BadAudio("silent: all samples are zero")
+
+
+def in_16_bits(samples: Samples) -> Samples:
+    """The samples as they come back from a file of 16 bits; beyond full scale they are clipped."""
+    import numpy as np
+
+    steps = np.rint(np.clip(samples, -1, 1) * np.float32(32767))  # libsndfile writes with 32767,
+    return np.asarray(steps / np.float32(32768), dtype=np.float32)  # and reads with 32768
+
+
+def _rates(rate_hz: int, bandwidth_hz: int | None) -> list[int]:
+    """The sample rates that the speech goes through."""
+    rates = [rate_hz]
+    if rate_hz != SAMPLE_RATE_HZ:
+        rates.append(SAMPLE_RATE_HZ)
+    if bandwidth_hz is not None and 2 * bandwidth_hz < min(rate_hz, SAMPLE_RATE_HZ):
+        rates += [2 * bandwidth_hz, SAMPLE_RATE_HZ]
+    return rates
+
+
+def _resamplers(rates: Sequence[int]) -> list[Any]:
+    import soxr
+
+    return [soxr.ResampleStream(a, b, 1, dtype="float32") for a, b in pairwise(rates)]
+
+
+def _marked_last(path: Path) -> Iterator[tuple[Samples, int, bool]]:
+    """Blocks with their sample rate, and whether each is the last: a resampler has to know."""
+    before: tuple[Samples, int] | None = None
+    for block in _blocks(path):
+        if before is not None:
+            yield *before, False
+        before = block
+    if before is not None:
+        yield *before, True
+
+
+def _blocks(path: Path) -> Iterator[tuple[Samples, int]]:
+    """Decoded blocks, channels averaged, with their sample rate in Hz."""
+    import numpy as np
+    import soundfile
+
+    found = 0
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate_hz, promised = int(file.samplerate), file.frames
+            promised = max(promised, promised_by_riff(path, file.channels))
+            while True:
+                block_SC = file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)
+                if not len(block_SC):
+                    break
+                found += len(block_SC)
+                yield block_SC.mean(axis=1, dtype=np.float32), rate_hz
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise BadAudio(f"unreadable: {getattr(error, 'error_string', error)}") from error
+    if found < promised:
+        raise BadAudio(f"truncated: {found} samples, the header promises more")

@@ -1,0 +1,117 @@
+"""An exported folder made ready: read as data, whoever made it. Nothing that lies in it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import plugins
+from pipeline.errors import UserError
+from pipeline.model_folder import CONFIG
+from pipeline.recipe import FRONT_ENDS, DecodeSettings
+from stages.use.folder import DECODER, GREEDY, LM, PREPROCESSOR, QUANTIZER, UNITS, Decoding, Hearing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipeline.audio import Samples
+    from stages.acoustic.decoding import Decoder
+    from stages.acoustic.features import FromAudio
+    from stages.acoustic.model import AcousticModel
+    from stages.acoustic.search import Decoded
+
+REMEDY = "export the recipe again: vqasr export RECIPE DIR"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The parts of a folder, and speech to words by them."""
+
+    hearing: Hearing
+    heard: FromAudio
+    model: AcousticModel
+    decoder: Decoder
+    weights: tuple[float, float]
+    device: str
+
+    @classmethod
+    def read(cls, folder: Path, *, greedy: bool, device: str) -> Opened:
+        """Open `folder`; with `greedy`, language model and lexicon are left alone.
+
+        Raises:
+            UserError: it is not an exported folder, or damaged.
+        """
+        for name in (CONFIG, PREPROCESSOR, DECODER):
+            if not (folder / name).is_file():
+                raise UserError(
+                    f"{folder} is no exported folder: {name} is not there.", remedy=REMEDY
+                )
+        from safetensors import SafetensorError
+
+        try:
+            return cls._read(folder, greedy, device)
+        except (OSError, ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
+            told = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+            raise UserError(f"{folder} is damaged.", found=told, remedy=REMEDY) from error
+
+    @classmethod
+    def _read(cls, folder: Path, greedy: bool, device: str) -> Opened:
+        import torch
+
+        from stages.acoustic import decoding
+        from stages.acoustic.model import read
+
+        hearing, told = Hearing.read(folder), Decoding.read(folder)
+        model = read(folder)
+        torch.nn.Module.to(model, device)
+        frontend: dict[str, Any] = model.config.frontend
+        module = plugins.find(FRONT_ENDS, frontend["name"], "front-end")
+        inputs = {"quantizer": folder / QUANTIZER, "vocabulary": folder / UNITS}
+        settings = module.Settings(**frontend)
+        heard = module.open_audio(settings, inputs, device, hearing.unit_precision)
+        search = DecodeSettings(beam=told.beam, beam_threshold=told.beam_threshold)
+        name = GREEDY if greedy else told.decoder
+        decoder = decoding.build(name, folder / LM, search)
+        if len(decoder.targets) != model.config.targets:
+            raise UserError(
+                f"{folder}: the targets are not those of the model.",
+                constraint=f"{model.config.targets} targets",
+                found=f"{len(decoder.targets)} in {LM}/targets.json",
+                remedy=REMEDY,
+            )
+        return cls(hearing, heard, model, decoder, (told.lm_weight, told.word_score), device)
+
+    def words_of(self, utterances: Sequence[Samples]) -> list[Decoded]:
+        """What was said in each utterance (S,) at 16 kHz, none longer than `longest_samples`.
+
+        They are computed at once; each comes out as it would alone, but for rounding.
+        """
+        from stages.acoustic.search import decode_one
+
+        return [
+            decode_one(self.decoder, log_probs_TV, self.weights, 1)
+            for log_probs_TV in self.log_probs(utterances)
+        ]
+
+    def log_probs(self, utterances: Sequence[Samples]) -> list[NDArray[np.float32]]:
+        """Log-probabilities (T, V) of each utterance; T may be 0."""
+        import numpy as np
+        import torch
+
+        from pipeline.training import pad
+
+        feats = self.heard.compute(utterances)
+        found = [np.zeros((0, self.model.config.targets), np.float32) for _ in utterances]
+        there = [n for n, feats_F in enumerate(feats) if len(feats_F)]
+        if not there:
+            return found
+        padded, lengths_B = pad([feats[n] for n in there])
+        with torch.inference_mode():
+            log_probs = self.model(padded.to(self.device), lengths_B.to(self.device)).cpu().numpy()
+        frames_B = self.model.frames(lengths_B).tolist()
+        for n, row, frames in zip(there, log_probs, frames_B, strict=True):
+            found[n] = row[:frames]
+        return found
