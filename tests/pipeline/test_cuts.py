@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cuts import pieces
+from pipeline.cuts import each_piece, pieces
 
 RATE_HZ, STEP = 16_000, 160
 
@@ -61,3 +63,33 @@ def test_what_comes_after_a_piece_does_not_move_its_cut() -> None:
 def test_a_limit_without_room_for_a_pause_is_refused() -> None:
     with pytest.raises(ValueError, match="too short"):
         pieces(noise(5000), 1000, RATE_HZ)
+
+
+@settings(max_examples=50)
+@given(
+    length=st.integers(0, 60_000),
+    longest=st.integers(2000, 9000),
+    block=st.integers(1, 30_000),
+    seed=st.integers(0, 99),
+)
+def test_audio_in_blocks_is_cut_where_it_is_cut_as_a_whole(
+    length: int, longest: int, block: int, seed: int
+) -> None:
+    samples = noise(length, seed)
+    blocks = (samples[n : n + block] for n in range(0, length, block))
+    found = list(each_piece(blocks, longest, RATE_HZ))
+    spans = pieces(samples, longest, RATE_HZ)
+    assert [len(piece) for piece in found] == [end - start for start, end in spans]
+    np.testing.assert_array_equal(np.concatenate(found), samples)
+
+
+def test_of_long_audio_little_is_in_memory() -> None:
+    """20 minutes are 77 MB; a piece, its window and a block are 5 MB."""
+    rng = np.random.default_rng(0)
+    blocks = (rng.standard_normal(131_072, dtype=np.float32) for _ in range(146))
+    tracemalloc.start()
+    sizes = [len(piece) for piece in each_piece(blocks, 60 * RATE_HZ, RATE_HZ)]
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(sizes) == 146 * 131_072
+    assert peak_bytes < 20e6
