@@ -58,8 +58,8 @@ def in_16_bits(samples: Samples) -> Samples:
     """The samples as they come back from a file of 16 bits; beyond full scale they are clipped."""
     import numpy as np
 
-    steps = np.rint(np.clip(samples, -1, 1) * np.float32(32767))  # libsndfile writes with 32767,
-    return np.asarray(steps / np.float32(32768), dtype=np.float32)  # and reads with 32768
+    steps = np.clip(np.rint(samples * np.float32(32768)), -32768, 32767)
+    return np.asarray(steps / np.float32(32768), dtype=np.float32)
 
 
 def _rates(rate_hz: int, bandwidth_hz: int | None) -> list[int]:

@@ -111,6 +111,14 @@ def _copy_model(source: Path, to: Path) -> None:
     """The weights as they are; of the config what decides numbers, and no path of this machine."""
     shutil.copyfile(source / WEIGHTS, to / WEIGHTS)
     told = json.loads((source / CONFIG).read_text("utf-8"))
+    if places.has_modelling_file(told):
+        shutil.copyfile(Path(__file__).with_name(places.MODELLING), to / places.MODELLING)
+        module = Path(places.MODELLING).stem
+        told["architectures"] = ["VqasrModel"]
+        told["auto_map"] = {
+            "AutoConfig": f"{module}.VqasrConfig",
+            "AutoModel": f"{module}.VqasrModel",
+        }
     (to / CONFIG).write_text(json.dumps(_bare(told), indent=1, sort_keys=True) + "\n", "utf-8")
 
 

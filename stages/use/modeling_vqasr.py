@@ -111,7 +111,8 @@ class VqasrModel(PreTrainedModel):
     @torch.inference_mode()
     def _text(self, samples_S: Tensor) -> str:
         (parts,) = self.parts
-        tokens_F = parts.tokens(samples_S.to(self.device))
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            tokens_F = parts.tokens(samples_S.to(self.device))
         if not len(tokens_F):
             return ""
         path_T = self(tokens_F).argmax(-1)
@@ -124,9 +125,7 @@ class UnitBert(nn.Module):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         if "bert" not in config or "channels" in config:
-            raise ValueError(
-                "this file knows the front-ends unit_bert and units, without layers on them"
-            )
+            raise ValueError("only a BERT on units, without layers on it, is known to this file")
         self.bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
         self.dim = int(config["bert"]["hidden_size"])
         self.layer_logits: nn.Parameter | None = None
@@ -139,7 +138,9 @@ class UnitBert(nn.Module):
             last: Tensor = output.last_hidden_state
             return last
         weights = self.layer_logits.softmax(0)
-        return torch.stack([w * s for w, s in zip(weights, output.hidden_states)]).sum(0)
+        return torch.stack([w * s for w, s in zip(weights, output.hidden_states, strict=True)]).sum(
+            0
+        )
 
 
 class Head(nn.Module):
@@ -169,8 +170,8 @@ class Quantizer(nn.Module):
             layers.append(nn.Sequential(convolution, nn.Identity(), norm, activation))
             channels_in = channels
         self.feature_extractor = nn.ModuleDict({"conv_layers": layers})
-        is_kmeans = config["quantizer_type"] == "kmeans"
-        kind = Nearest if is_kmeans else Likeliest
+        self._layers = tuple(layers)
+        kind = Nearest if config["quantizer_type"] == "kmeans" else Likeliest
         self.vector_quantizer = kind(channels_in, config, activation)
 
     def frames(self, samples: int) -> int:
@@ -181,14 +182,14 @@ class Quantizer(nn.Module):
     def forward(self, samples_S: Tensor) -> Tensor:
         """The codes (F, G), int64."""
         x = samples_S[None, None]
-        for layer in self.feature_extractor["conv_layers"]:
+        for layer in self._layers:
             residual, x = x, layer(x)
             if self.config["skip_connections_encoder"] and x.size(1) == residual.size(1):
                 residual = residual[..., :: residual.size(2) // x.size(2)][..., : x.size(2)]
                 x = (x + residual) * math.sqrt(self.config["residual_scale"])
-        codes_FG: Tensor = self.vector_quantizer(
-            x.abs().log1p() if self.config["log_compression"] else x
-        )
+        if self.config["log_compression"]:
+            x = x.abs().log1p()
+        codes_FG: Tensor = self.vector_quantizer(x)
         return codes_FG
 
 
@@ -200,7 +201,7 @@ class Likeliest(nn.Module):
         self.groups, self.codes = config["groups"], config["codes"]
         depth = config["projection_depth"]
         sizes = [dim, *[2 * dim] * (depth - 1)]
-        hidden = [nn.Sequential(nn.Linear(a, b), activation) for a, b in zip(sizes, sizes[1:])]
+        hidden = [nn.Sequential(nn.Linear(a, b), activation) for a, b in pairwise(sizes)]
         last = nn.Linear(sizes[-1], self.groups * self.codes)
         self.weight_proj = nn.Sequential(*hidden, last) if hidden else last
         self.input_norm = nn.LayerNorm(dim) if config["input_norm"] else None
@@ -239,7 +240,7 @@ class Nearest(nn.Module):
 class Parts:
     """All of the folder but the acoustic model: how it hears, its units and its targets."""
 
-    def __init__(self, place: Any) -> None:
+    def __init__(self, place: Callable[[str], Path]) -> None:
         hearing = _json(place("preprocessor_config.json"))
         self.rate_hz, self.longest = hearing["sampling_rate"], hearing["longest_samples"]
         self.bandwidth_hz = hearing["bandwidth_hz"]
@@ -283,7 +284,8 @@ class Parts:
             return samples_S
         spectrum = torch.fft.rfft(samples_S)
         spectrum[math.ceil(2 * self.bandwidth_hz / self.rate_hz * len(spectrum)) :] = 0
-        return torch.fft.irfft(spectrum, len(samples_S))
+        limited_S: Tensor = torch.fft.irfft(spectrum, len(samples_S))
+        return limited_S
 
     def pieces(self, samples_S: Tensor) -> Iterator[Tensor]:
         """Pieces that the model can take at once: vqasr's rule, pipeline/cuts.py."""
