@@ -39,11 +39,22 @@ print(transcriber.transcribe("recording.flac").text)
 ```
 
 vqasr reads the folder as data and runs no code of it."""
+NOT_WITHOUT = "It cannot be used without vqasr: there is no modelling file for its front-end."
+WITHOUT = """\
+Without vqasr, with torch, transformers and soundfile alone: greedily, speech of 16 kHz. This runs
+`modeling_vqasr.py` of this folder, a copy of the file in vqasr's repository; read it first.
+
+```python
+from transformers import AutoModel
+model = AutoModel.from_pretrained("DIR", trust_remote_code=True)
+print(model.transcribe("recording.wav"))
+```"""
 
 
-def text(chosen: Chosen, job: Run, results: Results) -> str:
-    """README.md of the exported folder."""
-    parts = [HEAD + _title(chosen), _what(chosen), USE, *_errors(results)]
+def text(chosen: Chosen, job: Run, results: Results, modelling: bool) -> str:
+    """README.md of the exported folder; `modelling`: there is a modelling file in it."""
+    parts = [HEAD + _title(chosen), _what(chosen), USE, WITHOUT if modelling else NOT_WITHOUT]
+    parts += _errors(results)
     parts += ["## How it was trained", _training(chosen, job), "The recipe, with all its settings:"]
     parts += [f"```yaml\n{_recipe(chosen)}```", _versions(chosen, job)]
     return "\n\n".join(parts) + "\n"

@@ -97,7 +97,8 @@ def _write(chosen: Chosen, job: Run, folder: Path) -> None:
     scored = results.gather(publish.scored(chosen.recipe, s, store) for s in chosen.scores)
     text = json.dumps(scored.rows, ensure_ascii=False, indent=1) + "\n"
     (folder / results.RESULTS).write_text(text, "utf-8")
-    (folder / places.CARD).write_text(card.text(chosen, job, scored), "utf-8")
+    modelling = (folder / places.MODELLING).exists()
+    (folder / places.CARD).write_text(card.text(chosen, job, scored, modelling), "utf-8")
 
 
 def _copy(source: Path, to: Path, names: set[str], suffix: str | None = None) -> None:

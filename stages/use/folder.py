@@ -9,11 +9,14 @@ lm/                        CTC targets, lexicon, KenLM binary
 preprocessor_config.json   see `Hearing`
 decoder_config.json        see `Decoding`
 results.json               the rows of this model
+    modeling_vqasr.py          for use without vqasr, where it knows the front-end: see there.
+                               vqasr itself never runs what lies in a folder
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,13 @@ CARD = "README.md"
 QUANTIZER, UNITS, LM = "quantizer", "units", "lm"
 PREPROCESSOR, DECODER = "preprocessor_config.json", "decoder_config.json"
 GREEDY = "greedy"
+MODELLING = "modeling_vqasr.py"
 SHORTEST_PIECE = 2 * cuts.WINDOW_SHARE * audio.SAMPLE_RATE_HZ // cuts.STEPS_PER_SECOND
+
+
+def has_modelling_file(config: Mapping[str, Any]) -> bool:
+    """Whether MODELLING knows the acoustic model of this config: a BERT on units, bare."""
+    return config["frontend"]["name"] in ("unit_bert", "units") and "bert" in config["encoder"]
 
 
 @dataclass(frozen=True)
