@@ -1,16 +1,15 @@
 """What lies in an exported folder, and where.
 
-README.md                  the model card
-config.json, model.safetensors
-                           the acoustic model: encoder and CTC layer
-quantizer/                 stage 1's model, where the front-end reads one
-units/                     the unit tokenizer and the codebook's vectors, where there are units
-lm/                        CTC targets, lexicon, KenLM binary
-preprocessor_config.json   see `Hearing`
-decoder_config.json        see `Decoding`
-results.json               the rows of this model
-    modeling_vqasr.py          for use without vqasr, where it knows the front-end: see there.
-                               vqasr itself never runs what lies in a folder
+- README.md: the model card.
+- config.json, model.safetensors: the acoustic model, encoder and CTC layer.
+- quantizer/: stage 1's model, where the front-end reads one.
+- units/: the unit tokenizer and the codebook's vectors, where there are units.
+- lm/: CTC targets, lexicon, KenLM binary.
+- preprocessor_config.json: see `Hearing`.
+- decoder_config.json: see `Decoding`.
+- results.json: the rows of this model.
+- modeling_vqasr.py: for use without vqasr, where it knows the front-end. vqasr itself never runs
+  what lies in a folder.
 """
 
 from __future__ import annotations

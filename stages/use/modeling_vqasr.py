@@ -138,10 +138,8 @@ class UnitBert(nn.Module):
         if self.layer_logits is None:
             last: Tensor = output.last_hidden_state
             return last
-        weights = self.layer_logits.softmax(0)
-        return torch.stack([w * s for w, s in zip(weights, output.hidden_states, strict=True)]).sum(
-            0
-        )
+        pairs = zip(self.layer_logits.softmax(0), output.hidden_states, strict=True)
+        return torch.stack([weight * state for weight, state in pairs]).sum(0)
 
 
 class Head(nn.Module):

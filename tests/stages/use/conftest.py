@@ -67,6 +67,12 @@ def speech(seconds: float, seed: int, rate_hz: int = 16_000) -> np.ndarray:
     return (tone + 0.003 * rng.standard_normal(samples)).astype(np.float32)
 
 
+@pytest.fixture(scope="session")
+def make_speech() -> Callable[..., np.ndarray]:
+    """`make_speech(seconds, seed, rate_hz)`: see `speech`."""
+    return speech
+
+
 @dataclass(frozen=True)
 class Finished:
     """A run that is done."""

@@ -207,7 +207,7 @@ def test_a_damaged_artifact_is_not_exported(finished: Any, tmp_path: Path) -> No
 def test_help_imports_no_torch() -> None:
     code = (
         "import sys; from pipeline.cli import cli\n"
-        "for command in ('export',):\n"
+        "for command in ('export', 'transcribe'):\n"
         "    cli.main([command, '--help'], standalone_mode=False)\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)\n"
     )
