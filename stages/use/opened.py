@@ -74,7 +74,10 @@ class Opened:
         heard = module.open_audio(settings, inputs, device, hearing.unit_precision)
         search = DecodeSettings(beam=told.beam, beam_threshold=told.beam_threshold)
         name = GREEDY if greedy else told.decoder
-        decoder = decoding.build(name, folder / LM, search)
+        try:
+            decoder = decoding.build(name, folder / LM, search)
+        except RuntimeError as error:  # of KenLM and SentencePiece
+            raise ValueError(" ".join(str(error).split())) from error
         if len(decoder.targets) != model.config.targets:
             raise UserError(
                 f"{folder}: the targets are not those of the model.",

@@ -159,14 +159,18 @@ def test_the_file_in_the_folder_is_the_reviewed_one_and_imports_nothing_else(
 CODE = """
 import json, sys
 
-ALLOWED = {names}
+BLOCKED = {names}
 
-class Blocked:
+class Without:
+    """A finder that finds nothing of what is blocked: as if it were not installed."""
+    def __init__(self, finder):
+        self.finder = finder
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ALLOWED:
-            raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
+        return None if name.split(".")[0] in BLOCKED else self.finder.find_spec(name, path, target)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
 
-sys.meta_path.insert(0, Blocked())
+sys.meta_path = [Without(finder) for finder in sys.meta_path]
 from transformers import AutoModel
 folder, *files = sys.argv[1:]
 try:
