@@ -162,7 +162,7 @@ import json, sys
 BLOCKED = {names}
 
 class Without:
-    """A finder that finds nothing of what is blocked: as if it were not installed."""
+    # A finder that finds nothing of what is blocked: as if it were not installed.
     def __init__(self, finder):
         self.finder = finder
     def find_spec(self, name, path=None, target=None):
