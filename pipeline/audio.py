@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline import containers
 from pipeline.errors import VqasrError
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE_HZ = 16_000
 LOUDEST_PLAUSIBLE = 8.0  # float files may exceed 1; far beyond it the file is damaged
+FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")  # as soundfile calls them
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
+MOST_VALUES = 2**29  # 2 GiB as float32: nine hours at 16 kHz
+CLIPPED_FROM = 0.98  # of full scale; mu-law's largest value is 0.9804
 
 
 class BadAudio(VqasrError):
@@ -28,7 +33,8 @@ def read(path: Path) -> tuple[Samples, int]:
     Channels are averaged. WAV, FLAC, Ogg (Vorbis, Opus) and MP3 are read.
 
     Raises:
-        BadAudio: unreadable, shorter than its header promises, empty, or not finite.
+        BadAudio: unreadable, of another format, shorter than its header promises, too large to
+            be one utterance, empty, or not finite.
     """
     import numpy as np
     import soundfile
@@ -36,15 +42,30 @@ def read(path: Path) -> tuple[Samples, int]:
     try:
         with soundfile.SoundFile(path) as file:
             promised, rate = file.frames, int(file.samplerate)
+            _refuse_unlikely(file.format, promised, rate, file.channels)
             samples_SC = file.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        cut = len(samples_SC) < promised or containers.is_cut(path)
+    # A name that ends in .raw is a TypeError of soundfile's.
+    except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError) as error:
         # Without the path, which libsndfile puts before it: the reason is a part of an artifact.
         raise BadAudio(f"unreadable: {getattr(error, 'error_string', error)}") from error
-    if len(samples_SC) < promised or promised < promised_by_riff(path, samples_SC.shape[1]):
+    if cut:
         raise BadAudio(f"truncated: {len(samples_SC)} samples, the header promises more")
-    samples: Samples = samples_SC.mean(axis=1, dtype=np.float32)
+    with np.errstate(all="ignore"):  # infinite samples of either sign: `check` tells
+        samples: Samples = samples_SC.mean(axis=1, dtype=np.float32)
     check(samples)
     return samples, rate
+
+
+def _refuse_unlikely(kind: str, samples: int, rate_hz: int, channels: int) -> None:
+    """Raise BadAudio before anything is read, and memory taken, for what a header only claims."""
+    if kind not in FORMATS:
+        raise BadAudio(f"unsupported: a file of the format {kind}; WAV, FLAC, Ogg, MP3 are read")
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise BadAudio(f"implausible: a sample rate of {rate_hz} Hz")
+    hours = samples / rate_hz / 3600
+    if max(samples * channels, samples / rate_hz * SAMPLE_RATE_HZ) > MOST_VALUES:
+        raise BadAudio(f"too large: {hours:.1f} hours by its header; cut it into utterances")
 
 
 def check(samples: Samples) -> None:
@@ -62,27 +83,16 @@ def check(samples: Samples) -> None:
         raise BadAudio(f"implausible: a sample of {peak:.3g}, where 1 is full scale")
 
 
-def promised_by_riff(path: Path, channels: int) -> int:
-    """Frames that a WAV's data chunk announces; libsndfile reports what is really there.
+def clipped_share(samples: Samples) -> float:
+    """The share of samples at the ends of the scale: in runs of three or more equal ones."""
+    import numpy as np
 
-    Streams of unknown length announce 0xFFFFFFFF or 0: no promise. Other formats: 0.
-    """
-    with open(path, "rb") as file:
-        head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return 0
-        bytes_per_frame = 0
-        while len(chunk := file.read(8)) == 8:
-            size = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"fmt ":
-                body = file.read(size)
-                bytes_per_frame = int.from_bytes(body[12:14], "little")
-            elif chunk[:4] == b"data":
-                known = size not in (0, 0xFFFFFFFF) and bytes_per_frame
-                return size // bytes_per_frame if known else 0
-            else:
-                file.seek(size + size % 2, 1)
-    return 0
+    same = (samples[1:] == samples[:-1]) & (np.abs(samples[1:]) >= CLIPPED_FROM)
+    runs = same[1:] & same[:-1]  # of three, at their first sample
+    flat = np.zeros(len(samples), bool)
+    for shift in range(3):
+        flat[shift : shift + len(runs)] |= runs
+    return float(flat.mean())
 
 
 def resample(samples: Samples, rate_hz: int, to_hz: int = SAMPLE_RATE_HZ) -> Samples:

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import audio
 from pipeline.errors import UserError
+from pipeline.text_file import read_utf8
 
 if TYPE_CHECKING:
     from pipeline.audio import Samples
@@ -90,7 +91,8 @@ def read_tsv(path: Path) -> list[Source]:
         UserError: no such file, not UTF-8, columns missing, an id twice, or a path that is
             absolute or leaves the folder; with the line's number.
     """
-    return list(_parsed(_text(path), path))
+    text = read_utf8(path, "corpus list", "check corpus.root and the file's name")
+    return list(_parsed(text, path))
 
 
 @lru_cache(maxsize=16)  # every fold of a corpus reads the same lists
@@ -102,23 +104,6 @@ def _parsed(text: str, path: Path) -> tuple[Source, ...]:
         return tuple(_sources(rows, path))
     except csv.Error as error:
         raise UserError(f"{path}, line {rows.reader.line_num}: {error}.") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(
-            f"No such corpus list: {path}", remedy="check corpus.root and the file's name"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 (byte {error.start}).") from error
-    except (OSError, ValueError) as error:  # a folder, no permission, a NUL in its name
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"The corpus list {str(path)!r} cannot be read: {reason}.",
-            remedy="check corpus.root and the file's name",
-        ) from error
 
 
 def _sources(rows: csv.DictReader[str], path: Path) -> list[Source]:

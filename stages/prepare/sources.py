@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -226,15 +227,18 @@ def _remembered(cache: Path) -> dict[str, Entry]:
         known = json.loads(cache.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):  # not there, or damaged
         return {}
-    return known if isinstance(known, dict) else {}
+    if not isinstance(known, dict):
+        return {}
+    return {name: told for name, told in known.items() if isinstance(told, list) and len(told) == 3}
 
 
 def _facts(path: Path) -> tuple[int, int] | None:
+    """Size and time of a plain file. From a pipe or a device one would read for ever."""
     try:
         facts = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
-    return facts.st_size, facts.st_mtime_ns
+    return (facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else None
 
 
 def content(sources: Sequence[Source], hashes: FileHashes) -> str | None:

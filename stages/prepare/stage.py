@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.manifest import Manifest, Utterance, original_id
 from pipeline.recipe import LmSettings, Recipe
 from pipeline.stage import Step, StepContext
+from pipeline.text_file import read_utf8
 from stages.prepare.corpus import Source, load_file
 from stages.prepare.sources import FileHashes, content, corpus_module, is_listed
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 STAGE, NUMBER, VERSION = "prepare", 0, 1
 SHORTEST_SECONDS = 0.1  # some frames beyond the receptive field of any front-end here
+FLAGGED = "flagged.tsv"  # only where there is something to tell
+CLIPPED_SHARE = 0.001  # of samples, above which a recording is flagged, and used all the same
 
 
 def split_step(recipe: Recipe, split: str, sources: Sequence[Source], hashes: FileHashes) -> Step:
@@ -94,10 +98,8 @@ def _own_text(recipe: Recipe) -> tuple[list[str] | None, str]:
     """LM sentences that do not come from the train split, and what results call the text."""
     lm: LmSettings = recipe.lm
     if isinstance(lm.text, Path):
-        try:
-            return lm.text.read_text("utf-8-sig").splitlines(), f"file {lm.text.name}"
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"lm.text: {lm.text} cannot be read: {error}") from error
+        text = read_utf8(lm.text, "text of lm.text", "check lm.text")
+        return text.splitlines(), f"file {lm.text.name}"
     corpus = corpus_module(recipe.corpus)
     if lm.text == "corpus" and hasattr(corpus, "lm_text"):
         sentences = corpus.lm_text(recipe.corpus)
@@ -117,6 +119,7 @@ def write_split(
     """Check every source, convert what is not 16 kHz mono, write the manifest and the rejects."""
     utterances: list[Utterance] = []
     rejected: list[tuple[str, str]] = []
+    flagged: list[tuple[str, str]] = []
     dropped = 0
     for row in _resumed_rows(ctx, corpus, sources, alphabet, transcribed):
         dropped += row.get("dropped", 0)
@@ -124,8 +127,9 @@ def write_split(
             rejected.append((row["id"], row["rejected"]))
         else:
             utterances.append(Utterance(**row["utterance"]))
-    lines = [f"{name}\t{reason}\n" for name, reason in sorted(rejected)]
-    (ctx.folder / "rejected.tsv").write_text("utt_id\treason\n" + "".join(lines), "utf-8")
+            if "flagged" in row:
+                flagged.append((row["id"], row["flagged"]))
+    _write_table(ctx.folder / "rejected.tsv", rejected)
     if not utterances:
         raise UserError(
             f"No utterance of {len(sources)} can be used.",
@@ -143,13 +147,23 @@ def write_split(
         "rejected": len(rejected),
         "characters_outside_alphabet": dropped,
     }
+    if flagged:
+        facts["flagged"] = len(flagged)
+        _write_table(ctx.folder / FLAGGED, flagged)
     (ctx.folder / "summary.json").write_text(json.dumps(facts, indent=1), "utf-8")
     ctx.say(
         f"{len(utterances)} utterances, {manifest.seconds / 60:.1f} min, {speakers} speakers; "
         f"{len(rejected)} rejected"
-        + (f", first {rejected[0][0]}: {rejected[0][1]}" if rejected else "")
+        + (f" (rejected.tsv), first {rejected[0][0]}: {rejected[0][1]}" if rejected else "")
+        + (f"; {len(flagged)} flagged ({FLAGGED}), first " if flagged else "")
+        + (f"{flagged[0][0]}: {flagged[0][1]}" if flagged else "")
         + (f"; {dropped} characters outside the alphabet left out" if dropped else "")
     )
+
+
+def _write_table(path: Path, rows: Sequence[tuple[str, str]]) -> None:
+    lines = [f"{name}\t{reason}\n" for name, reason in sorted(rows)]
+    path.write_text("utt_id\treason\n" + "".join(lines), "utf-8")
 
 
 def _resumed_rows(
@@ -199,13 +213,14 @@ def _prepare(
         transcript, row["dropped"] = normalise(source.transcript, alphabet)
         if not transcript:
             return row | {"rejected": "nothing left of the transcript in the alphabet"}
-    missing = [name for name in source.files if not (source.root / name).is_file()]
+    missing = [name for name in source.files if not os.path.isfile(source.root / name)]
     if missing:
         return row | {"rejected": f"no such audio file: {missing[0]}"}
     bandwidth_hz, speed = (source.parameters.get(key) for key in ("bandwidth_hz", "speed"))
     try:
         loaded = load(source)
         samples = loaded.samples
+        clipped = audio.clipped_share(samples)
         if speed is not None:
             # At its own rate: at 16 kHz, a faster copy of 8 kHz speech would go beyond 4 kHz,
             # where nothing else of its corpus has anything.
@@ -219,6 +234,8 @@ def _prepare(
         samples, made = audio.band_limit(samples, int(bandwidth_hz)), True
     if len(samples) < SHORTEST_SECONDS * audio.SAMPLE_RATE_HZ:
         return row | {"rejected": f"shorter than {SHORTEST_SECONDS} s: {len(samples)} samples"}
+    if clipped > CLIPPED_SHARE and speed is None:  # of a copy, its original tells
+        row["flagged"] = f"clipped: {clipped:.1%} of its samples"
     path = f"audio/{_file_name(source.id)}.flac" if made else ""
     if made:
         audio.write(folder / path, samples)
