@@ -19,6 +19,7 @@ SAMPLE_RATE_HZ = 16_000
 LOUDEST_PLAUSIBLE = 8.0  # float files may exceed 1; far beyond it the file is damaged
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")  # as soundfile calls them
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
+UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's, of a FLAC that was written into a pipe
 MOST_VALUES = 2**29  # 2 GiB as float32: nine hours at 16 kHz
 CLIPPED_FROM = 0.98  # of full scale; mu-law's largest value is 0.9804
 
@@ -63,6 +64,8 @@ def _refuse_unlikely(kind: str, samples: int, rate_hz: int, channels: int) -> No
         raise BadAudio(f"unsupported: a file of the format {kind}; WAV, FLAC, Ogg, MP3 are read")
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise BadAudio(f"implausible: a sample rate of {rate_hz} Hz")
+    if samples == UNKNOWN_LENGTH:
+        raise BadAudio(f"unsupported: a {kind} of a stream, without its length; write it to a file")
     hours = samples / rate_hz / 3600
     if max(samples * channels, samples / rate_hz * SAMPLE_RATE_HZ) > MOST_VALUES:
         raise BadAudio(f"too large: {hours:.1f} hours by its header; cut it into utterances")

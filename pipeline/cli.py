@@ -7,6 +7,9 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,7 +23,7 @@ from pipeline.cli_options import EXP, SET
 from pipeline.cli_report import report
 from pipeline.cli_transcribe import transcribe
 from pipeline.console import say
-from pipeline.errors import UserError, VqasrError, nearest
+from pipeline.errors import UserError, VqasrError, brief, nearest
 
 if TYPE_CHECKING:
     from pipeline.freshness import StepState
@@ -319,6 +322,9 @@ def main() -> NoReturn:
     except VqasrError as error:
         click.echo(f"vqasr: {error.text()}", err=True)
         sys.exit(error.exit_status)
+    except BrokenPipeError:  # who read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:  # a full disk, say: nothing that a traceback would explain
         where = f": {error.filename}" if error.filename else ""
         click.echo(f"vqasr: {error.strerror or error}{where}", err=True)
@@ -327,6 +333,20 @@ def main() -> NoReturn:
         signal.setitimer(signal.ITIMER_REAL, 0)
         click.echo("vqasr: interrupted; the same command goes on", err=True)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        click.echo(f"vqasr: this should not happen: {brief(error)}", err=True)
+        with suppress(OSError):
+            click.echo(f"  log: {_traceback_file()}", err=True)
+        sys.exit(1)
+
+
+def _traceback_file() -> str:
+    """Writes what went wrong, for whoever mends it; of a step the step's own log tells."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="vqasr-", suffix=".log", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(f"{shlex.join(sys.argv)}\n{traceback.format_exc()}")
+    return file.name
 
 
 if __name__ == "__main__":

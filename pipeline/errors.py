@@ -9,10 +9,12 @@ from collections.abc import Iterable
 class VqasrError(Exception):
     """A failure told in a few lines: what, the constraint, the value found, the remedy.
 
-    `exit_status` is what the program ends with when nothing catches the error.
+    `exit_status` is what the program ends with when nothing catches the error. `log` is the file
+    that holds more, with the traceback; who keeps that file sets it.
     """
 
     exit_status = 1
+    log = ""
 
     def __init__(
         self, what: str, *, constraint: str = "", found: str = "", remedy: str = ""
@@ -27,10 +29,14 @@ class VqasrError(Exception):
             ("must", self.constraint),
             ("found", self.found),
             ("remedy", self.remedy),
+            ("log", self.log),
         ):
             if value:
                 parts.append(f"  {label}: {value}")
         return "\n".join(parts)
+
+    def __str__(self) -> str:
+        return self.text()
 
 
 class UserError(VqasrError):
@@ -41,6 +47,20 @@ class UserError(VqasrError):
 
 class RunError(VqasrError):
     """A run failed although the input was accepted. Exit status 1."""
+
+
+def brief(error: BaseException) -> str:
+    """An error of a library in one line: its kind, and how its message begins."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    told = lines[0].strip() if lines else ""
+    kind = type(error).__name__
+    return f"{kind}: {told[:200]}" if told else kind
+
+
+def shown(value: object) -> str:
+    """A name or value as a message shows it: its beginning where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

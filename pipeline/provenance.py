@@ -20,7 +20,8 @@ PACKAGES = ("pipeline", "stages")
 # Files of `pipeline` that decide no result, but for what the signature or an error tells.
 CARRIES_WORK = set(
     "checkpoints cli console cores errors folders freshness interrupt locks plugins prune recipe "
-    "recipe_file runner section stage store quantizer_settings provenance".split()
+    "recipe_file runner section stage store quantizer_settings provenance text_file "
+    "yaml_file".split()
 )
 
 

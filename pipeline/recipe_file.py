@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline import layers, plugins
-from pipeline.errors import UserError, nearest
+from pipeline import layers, plugins, yaml_file
+from pipeline.errors import UserError, nearest, shown
 from pipeline.recipe import CORPORA, DECODERS, FRONT_ENDS, Recipe, Section
+
+MOST_TOLD = 50  # mistakes
 
 
 def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
@@ -32,13 +33,13 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise UserError(f"{path}: `base` leads back to itself.")
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        values = yaml_file.read(path)
     except FileNotFoundError as error:
         there = sorted(str(p) for p in path.parent.glob("*.yaml"))
         remedy = f"there are {', '.join(there)}" if there else "check the path"
         raise UserError(f"No such recipe: {path}; {remedy}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
+    except (ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{path} cannot be read as YAML: {reason}") from error
     if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
         raise UserError(f"{path} is not a recipe: it must be a mapping of sections.")
@@ -73,8 +74,8 @@ def _parsed(change: str) -> tuple[list[str], Any]:
     if not equals or not all(parts):
         raise UserError(f"--set {change}: write section.key=value, such as finetune.updates=500")
     try:
-        return parts, yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return parts, yaml_file.parse(text)
+    except ValueError as error:
         raise UserError(f"--set {change}: the value is not YAML.") from error
 
 
@@ -113,7 +114,9 @@ def _check(values: dict[str, Any], path: Path) -> Recipe:
     if recipe is not None and not mistakes:
         mistakes.extend(_contradiction(recipe))
     if mistakes or recipe is None:
-        raise UserError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
+        more = [f"and {n} more mistakes"] if (n := len(mistakes) - MOST_TOLD) > 0 else []
+        told = [f"{path}: {mistake}" for mistake in mistakes[:MOST_TOLD] + more]
+        raise UserError("\n".join(told))
     return recipe
 
 
@@ -122,7 +125,7 @@ def _unknown_decoders(section: Any) -> list[str]:
     named = section.get("decoders") if isinstance(section, dict) else None
     known = plugins.names(DECODERS)
     return [
-        f"decode.decoders: Unknown decoder '{name}'. {nearest(name, known)}"
+        f"decode.decoders: Unknown decoder {shown(name)}. {nearest(name, known)}"
         for name in (named if isinstance(named, list) else ())
         if isinstance(name, str) and name not in known
     ]
@@ -154,7 +157,7 @@ def _plugin_section(
         settings: type[Section] = plugins.find(package, value[key], what).Settings
         return settings.model_validate(value)
     except UserError as error:
-        mistakes.append(f"{section}.{key}: {error.what} {error.remedy}")
+        mistakes.append(f"{section}.{key}: {error.what[:100]} {error.remedy}")
     except ValidationError as error:
         mistakes.extend(_told(error, settings, f"{section}."))
     return None
@@ -163,18 +166,18 @@ def _plugin_section(
 def _told(error: ValidationError, model: type[BaseModel], prefix: str) -> list[str]:
     """One line for each mistake that pydantic found."""
     lines = []
-    for one in error.errors():
-        where = prefix + ".".join(str(part) for part in one["loc"])
+    for one in error.errors(include_url=False)[: MOST_TOLD + 1]:
+        where = prefix + ".".join(str(part)[:60] for part in one["loc"])
         if one["type"] == "extra_forbidden":
             known = _keys_at(model, one["loc"][:-1])
             lines.append(f"unknown key {where}; {nearest(str(one['loc'][-1]), known)}")
         else:
-            reason = one["msg"].removeprefix("Value error, ")
+            reason = one["msg"].removeprefix("Value error, ")[:300]
             told = one.get("input")
             # Where a key is missing the input is all that stands beside it; of a section as a
             # whole its validator says what matters.
             section = one["type"] == "value_error" and isinstance(told, dict)
-            found = "" if section or one["type"] == "missing" else f"; found {told!r}"
+            found = "" if section or one["type"] == "missing" else f"; found {shown(told)}"
             lines.append(f"{where}: {reason}{found}")
     return lines
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.console import say
 from pipeline.curves import open_curves
-from pipeline.errors import RunError, UserError, VqasrError
+from pipeline.errors import RunError, UserError, VqasrError, brief
 from pipeline.freshness import StepState, examine
 from pipeline.stage import Step, StepContext
 from pipeline.store import Store
@@ -218,18 +218,18 @@ class Run:
             )
             try:
                 step.run(context)
-            except VqasrError:
+            except VqasrError as error:
                 logging.getLogger("vqasr").exception("failed")
+                error.log = str(log_path)
                 raise
             except KeyboardInterrupt:
                 say(f"  interrupted in {step.title}; run again to go on")
                 raise
             except Exception as error:
                 logging.getLogger("vqasr").exception("failed")
-                kind = type(error).__name__
-                raise RunError(
-                    f"{step.title} failed: {kind}: {error}", remedy=f"the log is {log_path}"
-                ) from error
+                failed = RunError(f"{step.title} failed: {brief(error)}")
+                failed.log = str(log_path)
+                raise failed from error
         return time.monotonic() - start
 
     @contextmanager
