@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -35,12 +35,15 @@ class Session:
     Attributes:
         on_update: called after every update with its number, its figures and, where a window of
             the history is complete, that window's record.
+        update, batch: the number of the update at hand, from 1, and its utterances.
     """
 
     crops: Crops
     on_update: Callable[[int, Record, Record | None], None]
     history: History
     doctor: Doctor
+    update: int = 0
+    batch: list[str] = field(default_factory=list)
 
 
 SESSION: ContextVar[Session] = ContextVar("SESSION")  # fairseq makes the task: this reaches it
@@ -68,6 +71,7 @@ class VqasrPretraining(AudioPretrainingTask):  # type: ignore[misc]
         self, sample: Any, model: Any, *rest: Any, **keywords: Any
     ) -> tuple[Any, Any, Any]:
         self.session.doctor.prepare(model)
+        self.session.update, self.session.batch = rest[2] + 1, self._names(sample)
         try:
             loss, sample_size, logged = super().train_step(sample, model, *rest, **keywords)
         except torch.OutOfMemoryError as error:  # fairseq would skip the batch and go on
@@ -76,7 +80,7 @@ class VqasrPretraining(AudioPretrainingTask):  # type: ignore[misc]
                 remedy="lower quantizer.batch_samples",
             ) from error
         if not math.isfinite(logged["loss"]):
-            raise not_finite("loss", self._names(sample))
+            raise not_finite(f"loss of {logged['loss']}", self.session)
         self._logged.append(logged)
         return loss, sample_size, logged
 
@@ -97,12 +101,15 @@ class VqasrPretraining(AudioPretrainingTask):  # type: ignore[misc]
         return [self.session.crops.utterance(index).id for index in sample["id"].tolist()]
 
 
-def not_finite(what: str, utterances: Sequence[str] = ()) -> RunError:
+def not_finite(what: str, session: Session) -> RunError:
     """The error for a loss or gradient that is NaN or infinite."""
-    among = f" on a batch of {', '.join(utterances)}" if utterances else ""
+    names = session.batch
     return RunError(
-        f"Training the quantizer came to a {what} that is not finite{among}.",
-        remedy="lower quantizer.learning_rate; the last good checkpoint is kept",
+        f"Training the quantizer came to a {what} at update {session.update}.",
+        constraint="finite",
+        found="utterances " + ", ".join(names[:8]) + (" ..." if len(names) > 8 else ""),
+        remedy="look at these utterances, or lower quantizer.learning_rate; the last good "
+        "checkpoint is kept",
     )
 
 

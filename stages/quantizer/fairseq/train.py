@@ -163,7 +163,7 @@ def _run_fairseq(cfg: Any, session: Session, folder: Path) -> None:
         with _logged_not_printed(), kept_by_us(folder), interrupt.deferred():
             main(cfg)
     except FloatingPointError as error:
-        raise not_finite("gradient") from error
+        raise not_finite("gradient that is not finite", session) from error
     finally:
         SESSION.reset(token)
 
