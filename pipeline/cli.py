@@ -84,7 +84,7 @@ def run(
     last = _stage_number(stop_stage) if stop_stage else 7
     if first is not None and first > last:
         raise UserError(f"--stage {stage} comes after --stop-stage {stop_stage}.")
-    check_writable(exp)
+    check_writable(exp, recipe.name, f"{recipe.name}/logs")
     if not dry_run:
         _fetch(recipe)
     steps = _plan(recipe, exp, "verify" if verify else "look")
@@ -170,7 +170,7 @@ def status(recipe_path: Path, changes: tuple[str, ...], exp: Path, as_json: bool
     from stages import STAGES
 
     recipe = _load(recipe_path, changes)
-    check_readable(exp)
+    check_readable(exp, recipe.name)
     steps = _plan(recipe, exp, "trust")
     states = examine(steps, Store(exp / "store"), exp / recipe.name)
     used = {s.number for s in steps}

@@ -11,9 +11,13 @@ from pipeline.errors import UserError
 REMEDY = "give another folder with --exp"
 
 
-def check_readable(exp: Path) -> None:
-    """Raise UserError if `exp` is there, or something on the way to it, and is no folder."""
-    for folder in (exp, exp / "store"):
+def check_readable(exp: Path, *below: str) -> None:
+    """Raise UserError if `exp` is there, or something on the way to it, and is no folder.
+
+    Args:
+        below: folders in it that matter too, beside the store.
+    """
+    for folder in (exp, *(exp / name for name in ("store", *below))):
         there = _nearest_there(folder)
         if not there.is_dir():
             raise UserError(f"--exp {exp}: {there} is not a folder.", remedy=REMEDY)
@@ -21,10 +25,10 @@ def check_readable(exp: Path) -> None:
             raise UserError(f"--exp {exp}: {there} may not be read.", remedy=REMEDY)
 
 
-def check_writable(exp: Path) -> None:
+def check_writable(exp: Path, *below: str) -> None:
     """Raise UserError if nothing can be written into `exp`, or it cannot be made."""
-    check_readable(exp)
-    for folder in (exp, exp / "store"):
+    check_readable(exp, *below)
+    for folder in (exp, *(exp / name for name in ("store", *below))):
         there = _nearest_there(folder)
         if not os.access(there, os.W_OK):
             raise UserError(f"--exp {exp}: {there} may not be written.", remedy=REMEDY)

@@ -46,8 +46,10 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop("base", None)
     if base is None:
         return values
-    if not isinstance(base, str):
-        raise UserError(f"{path}: base must be the name of a recipe beside it, found {base!r}.")
+    if not isinstance(base, str) or "\0" in base:
+        raise UserError(
+            f"{path}: base must be the name of a recipe beside it, found {shown(base)}."
+        )
     below = _read_with_base(path.parent / base, (*seen, path.resolve()))
     return _over(layers.without_overruled(below, values), values)
 

@@ -126,8 +126,11 @@ class Store:
 
     def is_open(self, step: Step, inputs: Mapping[str, str]) -> bool:
         """Whether there is a folder to work in, made for these inputs."""
-        told = self.partial(step) / INPUTS
-        return told.exists() and json.loads(told.read_text("utf-8")) == dict(inputs)
+        try:
+            told = json.loads((self.partial(step) / INPUTS).read_text("utf-8"))
+        except (FileNotFoundError, ValueError, RecursionError):  # not there, or damaged
+            return False
+        return bool(told == dict(inputs))
 
     def open_partial(self, step: Step, inputs: Mapping[str, str]) -> tuple[Path, bool]:
         """The folder to work in, and whether a killed run left work that still counts."""
@@ -226,7 +229,7 @@ def read_stamp(folder: Path) -> Stamp | None:
     """The stamp in `folder`; None where there is none, or a damaged one."""
     try:
         return Stamp(**json.loads((folder / STAMP).read_text("utf-8")))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -225,7 +225,7 @@ class FileHashes:
 def _remembered(cache: Path) -> dict[str, Entry]:
     try:
         known = json.loads(cache.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # not there, or damaged
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):  # or damaged
         return {}
     if not isinstance(known, dict):
         return {}

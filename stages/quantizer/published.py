@@ -16,7 +16,9 @@ from pipeline.quantizer_settings import MOST_CODES
 from stages.quantizer.model import QuantizerConfig, QuantizerModel
 
 Layers = list[tuple[int, int, int]]  # (channels, kernel, stride)
-MOST_LAYERS = 100
+MOST_LAYERS, MOST_GROUPS = 100, 8
+# What reading a text as a literal can end in; the number 1e999 is an OverflowError.
+NO_LITERAL = (SyntaxError, ValueError, TypeError, OverflowError, RecursionError, MemoryError)
 
 # The defaults of fairseq 0.12.2 for what the exported model depends on: a checkpoint of an older
 # fairseq does not name what was not there yet (`activation` before 2020: always relu).
@@ -79,7 +81,7 @@ def layers(text: str) -> Layers:
         if not found or min(min(layer) for layer in found) < 1:
             raise ValueError("at least one layer, of numbers above 0")
         return found
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+    except NO_LITERAL as error:
         raise RunError(
             "The layers of a convolutional network are not a literal.",
             constraint="a list of (channels, kernel, stride)",
@@ -191,7 +193,11 @@ def _checked(settings: Mapping[str, Any]) -> SimpleNamespace:
             values[name] = value
         else:
             raise unsupported(name, type(default).__name__, value)
-    for name, most in (("vq_groups", 8), ("vq_vars", MOST_CODES), ("vq_depth", 100)):
+    for name, most in (
+        ("vq_groups", MOST_GROUPS),
+        ("vq_vars", MOST_CODES),
+        ("vq_depth", MOST_LAYERS),
+    ):
         if not 1 <= values[name] <= most:
             raise unsupported(name, f"1 to {most}", values[name])
     return SimpleNamespace(**values)
@@ -201,6 +207,6 @@ def _temperatures(value: Any) -> tuple[float, ...]:
     try:
         given = ast.literal_eval(value) if isinstance(value, str) else value
         first, last, decay = (float(t) for t in given)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+    except NO_LITERAL as error:
         raise unsupported("vq_temp", "three numbers", value) from error
     return first, last, decay

@@ -134,20 +134,47 @@ def _exported(trained: Trained) -> QuantizerModel:
 
 
 def _given(folder: Path) -> QuantizerModel:
+    """The quantizer in `folder`; UserError where there is none that can be read."""
+    from pipeline import model_files
     from pipeline.errors import UserError
     from stages.quantizer.model import QuantizerConfig, QuantizerModel
 
-    kind = None
-    if (folder / "config.json").is_file():
-        kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
-    if kind != QuantizerConfig.model_type:
-        raise UserError(
-            f"quantizer.from: {folder} is not an exported quantizer.",
-            constraint=f"a folder with config.json of model_type {QuantizerConfig.model_type}",
-            found=f"model_type {kind}" if kind else "no config.json",
-            remedy="give the folder of a finished stage 1",
-        )
-    return QuantizerModel.from_pretrained(folder)
+    remedy = "give the folder of a finished stage 1, or import the model again"
+
+    def read() -> QuantizerModel:
+        there = (folder / model_files.CONFIG).is_file()
+        told = model_files.config_of(folder) if there else {}
+        kind = told.get("model_type")
+        if kind != QuantizerConfig.model_type:
+            raise UserError(
+                f"quantizer.from: {folder} is not an exported quantizer.",
+                constraint=f"a folder with config.json of model_type {QuantizerConfig.model_type}",
+                found=f"model_type {str(kind)[:40]}" if there else f"no {model_files.CONFIG}",
+                remedy=remedy,
+            )
+        _refuse_unlikely(told)
+        config = QuantizerConfig.from_pretrained(folder)
+        shapes = model_files.shapes_of(folder / model_files.WEIGHTS)
+        model_files.check_fit(shapes, lambda: QuantizerModel(config))
+        return QuantizerModel.from_pretrained(folder)
+
+    return model_files.reading("quantizer.from", folder, read, remedy)
+
+
+def _refuse_unlikely(told: dict[str, Any]) -> None:
+    """Raise ValueError for sizes that nobody trains, before a model of them is built."""
+    from pipeline.quantizer_settings import MOST_CODES
+    from stages.quantizer.published import MOST_GROUPS, MOST_LAYERS
+
+    for name in ("encoder_layers", "aggregator_layers"):
+        layers = told.get(name, [])
+        if not isinstance(layers, list) or len(layers) > MOST_LAYERS:
+            raise ValueError(f"{name} are no list of at most {MOST_LAYERS}")
+    bounds = {"groups": MOST_GROUPS, "codes": MOST_CODES, "projection_depth": MOST_LAYERS}
+    for name, most in bounds.items():
+        value = told.get(name, 1)
+        if not isinstance(value, int) or not 1 <= value <= most:
+            raise ValueError(f"{name} must be 1 to {most}; found {str(value)[:40]}")
 
 
 def _codebook(

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import model_files
 from pipeline.errors import UserError
 from pipeline.recipe import BertSettings, QuantizerSettings
 from pipeline.stage import StepContext
@@ -76,11 +77,9 @@ def vocabulary(ctx: StepContext, *, source: Path) -> None:
         UserError: they are not.
     """
     from stages.quantizer.model import QuantizerModel
-    from stages.units.vocabulary import VECTORS, Vocabulary, load_units
+    from stages.units.vocabulary import Vocabulary
 
-    if not (source / VECTORS).is_file():
-        raise UserError(f"bert.from: {source} has no {VECTORS} beside its BERT.", remedy=REMEDY)
-    units_TG, theirs_GVD = load_units(source)
+    units_TG, theirs_GVD = _units(source)
     quantizer = QuantizerModel.from_pretrained(ctx.inputs["quantizer"])
     if quantizer.vector_quantizer is None:
         raise UserError("The quantizer has no codebook (wav2vec 1.0), and so no units.")
@@ -135,12 +134,10 @@ def bert(ctx: StepContext, *, source: Path) -> None:
     """
     import numpy as np
 
-    from stages.units.vocabulary import VECTORS, Vocabulary, load_units
+    from stages.units.vocabulary import Vocabulary
 
-    if not (source / VECTORS).is_file():
-        raise UserError(f"bert.from: {source} has no {VECTORS} beside its BERT.", remedy=REMEDY)
     ours = Vocabulary.load(ctx.inputs["vocabulary"])
-    theirs_TG, _ = load_units(source)
+    theirs_TG, _ = _units(source)
     size = _json(source / "config.json").get("vocab_size", len(theirs_TG))
     if not np.array_equal(theirs_TG, ours.units_TG) or size != len(ours):
         raise UserError(
@@ -149,7 +146,36 @@ def bert(ctx: StepContext, *, source: Path) -> None:
             found=f"{size} tokens" + ("" if size != len(ours) else " of another one"),
             remedy=REMEDY,
         )
+    model_files.reading("bert.from", source, lambda: _check_bert(source), REMEDY)
     for path in sorted(source.iterdir()):
         if path.suffix in (".json", ".safetensors") and path.name != "stamp.json":
             shutil.copyfile(path, ctx.folder / path.name)
     ours.save(ctx.folder)  # it knows the codebook too
+
+
+def _units(source: Path) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
+    """The units of the BERT in `source`, and its codebook if it knows one."""
+    from stages.units.vocabulary import VECTORS, load_units
+
+    path = source / VECTORS
+    if not path.is_file():
+        raise UserError(f"bert.from: {source} has no {VECTORS} beside its BERT.", remedy=REMEDY)
+
+    def read() -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
+        units_TG, codebook_GVD = load_units(source)
+        if units_TG.ndim != 2 or not units_TG.size or units_TG.dtype.kind != "i":
+            raise ValueError(f"units of shape {units_TG.shape}, {units_TG.dtype}")
+        return units_TG, codebook_GVD
+
+    return model_files.reading("bert.from", path, read, REMEDY)
+
+
+def _check_bert(source: Path) -> None:
+    """Raise ValueError unless the weights in `source` are those of its settings."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    shapes = model_files.shapes_of(source / model_files.WEIGHTS)
+    config = BertConfig.from_pretrained(source)
+    if not isinstance(config.num_hidden_layers, int) or config.num_hidden_layers > len(shapes):
+        raise ValueError(f"{config.num_hidden_layers} layers in {len(shapes)} tensors")
+    model_files.check_fit(shapes, lambda: BertForMaskedLM(config), only="bert.")

@@ -204,10 +204,14 @@ MISTAKES: dict[str, tuple[Mistake, int, str]] = {
     ),
     "no checkpoint": (imported("none.pt", "out"), 2, "No such checkpoint"),
     "a folder as checkpoint": (imported("corpus", "out"), 2, "No such checkpoint"),
-    "text as checkpoint": (imported("tiny.yaml", "out"), 2, "no checkpoint that can be imported"),
+    "text as checkpoint": (imported("tiny.yaml", "out"), 2, "asks for more than weights"),
     "a file to import into": (imported("c.pt", "tiny.yaml", content=b"x"), 2, "is a file"),
     "nothing to compare": (lambda p: ["compare", "x", "--exp", p.exp], 2, "x has no results"),
-    "nothing to report": (lambda p: ["report", p.recipe, "--exp", p.exp], 2, "no results"),
+    "nowhere to report": (
+        lambda p: ["report", p.recipe, "-o", "/no/x.html"],
+        2,
+        "/no is not there",
+    ),
     "a file as results": (lambda p: ["compare", p.recipe, "--exp", p.recipe], 2, "not a folder"),
 }
 
