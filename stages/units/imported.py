@@ -136,8 +136,8 @@ def bert(ctx: StepContext, *, source: Path) -> None:
 
     from stages.units.vocabulary import Vocabulary
 
-    ours = Vocabulary.load(ctx.inputs["vocabulary"])
     theirs_TG, _ = _units(source)
+    ours = Vocabulary.load(ctx.inputs["vocabulary"])
     size = _json(source / "config.json").get("vocab_size", len(theirs_TG))
     if not np.array_equal(theirs_TG, ours.units_TG) or size != len(ours):
         raise UserError(

@@ -165,7 +165,7 @@ MISTAKES: dict[str, tuple[Mistake, int, str]] = {
     "a date that is none": (recipe_of(b"name: 2001-99-99\n"), 2, "cannot be read as YAML: month"),
     "a number without digits": (recipe_of(b'seed: !!int ""\n'), 2, "cannot be read as YAML"),
     "a value as long as a book": (recipe_of(b"seed: " + b"x" * 99_999), 2, r"found 'xxx.*\.\.\."),
-    "a base that is no path": (recipe_of(b'base: "a\\0b"\n'), 2, "null byte"),
+    "a base that is no path": (recipe_of(b'base: "a\\0b"\n'), 2, "base must be the name"),
     "no command": (lambda p: ["walk"], 2, "No such command 'walk'"),
     "no argument": (lambda p: ["run"], 2, "Missing argument 'RECIPE'"),
     "an unknown option": (lambda p: p.run("--sett", "x"), 2, "No such option.*--set"),

@@ -71,7 +71,8 @@ class VqasrPretraining(AudioPretrainingTask):  # type: ignore[misc]
         self, sample: Any, model: Any, *rest: Any, **keywords: Any
     ) -> tuple[Any, Any, Any]:
         self.session.doctor.prepare(model)
-        self.session.update, self.session.batch = rest[2] + 1, self._names(sample)
+        self.session.update = keywords["update_num"] + 1
+        self.session.batch = self._names(sample)
         try:
             loss, sample_size, logged = super().train_step(sample, model, *rest, **keywords)
         except torch.OutOfMemoryError as error:  # fairseq would skip the batch and go on

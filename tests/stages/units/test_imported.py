@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertForMaskedLM
 
 from pipeline.errors import UserError
 from pipeline.recipe import BertSettings, QuantizerSettings
@@ -42,10 +43,15 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
 def make_bert(folder: Path, units: list[tuple[int, ...]]) -> Path:
     folder.mkdir()
     save_units(np.array(units), folder)
-    (folder / "config.json").write_text(json.dumps({"vocab_size": len(units) + 3}))
-    (folder / "model.safetensors").write_text("weights")
+    save_weights(folder, len(units) + 3)
     (folder / "stamp.json").write_text("{}")
     return folder
+
+
+def save_weights(folder: Path, tokens: int) -> None:
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "max_position_embeddings": 8}
+    config = BertConfig(tokens, num_hidden_layers=1, num_attention_heads=1, **sizes)
+    BertForMaskedLM(config).save_pretrained(folder)
 
 
 def test_its_units_become_the_vocabulary_with_the_quantizer_s_vectors(
@@ -62,7 +68,8 @@ def test_its_units_become_the_vocabulary_with_the_quantizer_s_vectors(
     np.testing.assert_allclose(made.vectors_TD, expected)
     taken = context("taken", {"vocabulary": ctx.folder})
     imported.bert(taken, source=source)
-    assert (taken.folder / "model.safetensors").read_text() == "weights"
+    weights = "model.safetensors"
+    assert (taken.folder / weights).read_bytes() == (source / weights).read_bytes()
     assert (taken.folder / VECTORS).read_bytes() == (ctx.folder / VECTORS).read_bytes()
     assert not (taken.folder / "stamp.json").exists()
 
@@ -145,7 +152,7 @@ def test_a_bert_is_taken_over_only_with_its_own_units(
         units = list(combinations(2, 4))[:: -1 if theirs == "other units" else 1]
         Vocabulary.create(units, codebook_GVD).save(source)
     size = 20 if theirs == "other size" else 19
-    (source / "config.json").write_text(json.dumps({"vocab_size": size}))
+    save_weights(source, size)
     ctx = context("taken", {"vocabulary": ours})
     if theirs == "same":
         imported.bert(ctx, source=source)
