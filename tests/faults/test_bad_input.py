@@ -263,9 +263,24 @@ def table(path: Path) -> dict[str, str]:
     return dict(line.split("\t") for line in lines)
 
 
+MARKS = {
+    15: pytest.mark.case(15),
+    16: pytest.mark.case(16),
+    17: pytest.mark.case(17),
+    18: pytest.mark.case(18),
+    19: pytest.mark.case(19),
+    20: pytest.mark.case(20),
+    21: pytest.mark.case(21),
+    23: pytest.mark.case(23),
+    24: pytest.mark.case(24),
+    25: pytest.mark.case(25),
+    26: pytest.mark.case(26),
+}
+
+
 def rows() -> list[Any]:
     return [
-        pytest.param(change, outcome, id=f"{number}: {name}", marks=pytest.mark.case(number))
+        pytest.param(change, outcome, id=f"{number}: {name}", marks=MARKS[number])
         for number, name, change, outcome in [*AUDIO, *TEXT, *SETTINGS]
     ]
 

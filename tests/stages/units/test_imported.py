@@ -50,7 +50,7 @@ def make_bert(folder: Path, units: list[tuple[int, ...]]) -> Path:
 
 def save_weights(folder: Path, tokens: int) -> None:
     sizes = {"hidden_size": 8, "intermediate_size": 8, "max_position_embeddings": 8}
-    config = BertConfig(tokens, num_hidden_layers=1, num_attention_heads=1, **sizes)
+    config = BertConfig(vocab_size=tokens, num_hidden_layers=1, num_attention_heads=1, **sizes)
     BertForMaskedLM(config).save_pretrained(folder)
 
 
