@@ -43,7 +43,8 @@ def read(path: Path) -> tuple[Samples, int]:
     try:
         with soundfile.SoundFile(path) as file:
             promised, rate = file.frames, int(file.samplerate)
-            _refuse_unlikely(file.format, promised, rate, file.channels)
+            refuse_unlikely(file.format, promised, rate)
+            _refuse_large(promised, rate, file.channels)
             samples_SC = file.read(dtype="float32", always_2d=True)
         cut = len(samples_SC) < promised or containers.is_cut(path)
     # A name that ends in .raw is a TypeError of soundfile's.
@@ -58,16 +59,21 @@ def read(path: Path) -> tuple[Samples, int]:
     return samples, rate
 
 
-def _refuse_unlikely(kind: str, samples: int, rate_hz: int, channels: int) -> None:
-    """Raise BadAudio before anything is read, and memory taken, for what a header only claims."""
+def refuse_unlikely(kind: str, samples: int, rate_hz: int) -> None:
+    """Raise BadAudio for what a header claims of format, sample rate and length, before reading."""
     if kind not in FORMATS:
         raise BadAudio(f"unsupported: a file of the format {kind}; WAV, FLAC, Ogg, MP3 are read")
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise BadAudio(f"implausible: a sample rate of {rate_hz} Hz")
     if samples == UNKNOWN_LENGTH:
         raise BadAudio(f"unsupported: a {kind} of a stream, without its length; write it to a file")
-    hours = samples / rate_hz / 3600
-    if max(samples * channels, samples / rate_hz * SAMPLE_RATE_HZ) > MOST_VALUES:
+
+
+def _refuse_large(samples: int, rate_hz: int, channels: int) -> None:
+    """Raise BadAudio before memory is taken for what a header only claims."""
+    seconds = samples / rate_hz
+    if max(samples * channels, seconds * SAMPLE_RATE_HZ) > MOST_VALUES:
+        hours = seconds / 3600
         raise BadAudio(f"too large: {hours:.1f} hours by its header; cut it into utterances")
 
 

@@ -7,7 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.audio import LOUDEST_PLAUSIBLE, SAMPLE_RATE_HZ, BadAudio, promised_by_riff
+from pipeline import containers
+from pipeline.audio import LOUDEST_PLAUSIBLE, SAMPLE_RATE_HZ, BadAudio, refuse_unlikely
 
 if TYPE_CHECKING:
     from pipeline.audio import Samples
@@ -98,14 +99,15 @@ def _blocks(path: Path) -> Iterator[tuple[Samples, int]]:
     try:
         with soundfile.SoundFile(path) as file:
             rate_hz, promised = int(file.samplerate), file.frames
-            promised = max(promised, promised_by_riff(path, file.channels))
+            refuse_unlikely(file.format, promised, rate_hz)
             while True:
                 block_SC = file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)
                 if not len(block_SC):
                     break
                 found += len(block_SC)
                 yield block_SC.mean(axis=1, dtype=np.float32), rate_hz
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        cut = found < promised or containers.is_cut(path)
+    except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError) as error:
         raise BadAudio(f"unreadable: {getattr(error, 'error_string', error)}") from error
-    if found < promised:
+    if cut:
         raise BadAudio(f"truncated: {found} samples, the header promises more")
