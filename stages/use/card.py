@@ -104,7 +104,14 @@ def _training(chosen: Chosen, job: Run) -> str:
         return told
 
     lines = []
-    if chosen.pretraining:
+    recipe, taken_over = chosen.recipe, []
+    if chosen.quantizer is not None and recipe.quantizer.from_ is not None:
+        taken_over.append("the quantizer")
+    if "bert" in chosen.model.inputs and recipe.bert.from_ is not None:
+        taken_over.append("the BERT")
+    if taken_over:
+        lines.append(f"Pretrained elsewhere and taken over: {', '.join(taken_over)}")
+    if chosen.pretraining and "the quantizer" not in taken_over:
         lines.append(
             f"Speech without transcripts: {_hours([facts(s) for s in chosen.pretraining])}"
         )
