@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from pipeline import audio
 from pipeline.errors import RunError
+from pipeline.json_lines import JsonLines
 
 if TYPE_CHECKING:
     from pipeline.audio import Samples
@@ -64,12 +66,14 @@ class Utterance:
 
 
 class Manifest:
-    """Utterances of one split, sorted by id, and where their audio is."""
+    """Utterances of one split, sorted by id, and where their audio is.
+
+    One that was loaded holds none of them in memory: they are read when they are asked for.
+    """
 
     def __init__(self, utterances: Iterable[Utterance], folder: Path) -> None:
-        self.utterances = sorted(utterances, key=lambda u: u.id)
+        self.utterances: Sequence[Utterance] = sorted(utterances, key=lambda u: u.id)
         self.folder = folder
-        self._by_id = {u.id: u for u in self.utterances}
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -78,7 +82,13 @@ class Manifest:
         return iter(self.utterances)
 
     def __getitem__(self, utterance_id: str) -> Utterance:
+        if isinstance(self.utterances, _OnDisk):
+            return self.utterances.find(utterance_id)
         return self._by_id[utterance_id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Utterance]:
+        return {u.id: u for u in self.utterances}
 
     @property
     def seconds(self) -> float:
@@ -87,14 +97,19 @@ class Manifest:
     def audio_path(self, utterance: Utterance) -> Path:
         if utterance.stored:
             return self.folder / utterance.path
-        root, files = self._in_place
-        return root / files.get(utterance.id, utterance.path)
+        root, file_of = self._in_place
+        return root / (file_of(utterance.id) or utterance.path)
 
     @cached_property
-    def _in_place(self) -> tuple[Path, dict[str, str]]:
-        text = (self.folder / AUDIO_ROOT).read_text("utf-8")
-        root, _, files = text.partition("\n")
-        return Path(root), json.loads(files or "{}")
+    def _in_place(self) -> tuple[Path, Callable[[str], str | None]]:
+        """The corpus' folder, and the file in it of an utterance."""
+        told = self.folder / AUDIO_ROOT
+        with open(told, encoding="utf-8") as file:
+            root, start = Path(file.readline().removesuffix("\n")), file.read(1)
+        if start == "{":  # as it was written before: one object of all files
+            return root, json.loads(told.read_text("utf-8").partition("\n")[2]).get
+        lines = JsonLines(told, itemgetter(0), header=1)
+        return root, lambda name: (lines.find(name) or (name, None))[1]
 
     def samples(self, utterance: Utterance) -> Samples:
         """The utterance's speech at 16 kHz.
@@ -122,19 +137,56 @@ class Manifest:
 
     def write(self) -> None:
         """Write all but where audio lies that was left in place: the store tells that."""
-        lines = [json.dumps(asdict(u), ensure_ascii=False) for u in self.utterances]
-        (self.folder / MANIFEST).write_text("".join(f"{x}\n" for x in lines), "utf-8")
+        with open(self.folder / MANIFEST, "w", encoding="utf-8") as file:
+            file.writelines(map(manifest_line, self.utterances))
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
-        with open(folder / MANIFEST, encoding="utf-8") as file:
-            return cls((Utterance(**json.loads(line)) for line in file), folder)
+        made = cls((), folder)
+        made.utterances = _OnDisk(folder / MANIFEST)
+        return made
 
 
-def audio_place(root: Path, files: Mapping[str, str]) -> str:
-    """What AUDIO_ROOT holds: the corpus' folder, then a line of JSON with its files by utterance.
+class _OnDisk(Sequence[Utterance]):
+    """The utterances of a manifest's file, in its order."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = JsonLines(path, itemgetter("id"))
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return (Utterance(**told) for told in self._lines)
+
+    @overload
+    def __getitem__(self, at: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Utterance]: ...
+    def __getitem__(self, at: int | slice) -> Utterance | list[Utterance]:
+        numbers = range(len(self))[at]
+        if isinstance(numbers, range):
+            return [Utterance(**self._lines[number]) for number in numbers]
+        return Utterance(**self._lines[numbers])
+
+    def find(self, utterance_id: str) -> Utterance:
+        told = self._lines.find(utterance_id)
+        if told is None:
+            raise KeyError(utterance_id)
+        return Utterance(**told)
+
+
+def manifest_line(utterance: Utterance) -> str:
+    """An utterance as it stands in a manifest's file, which is sorted by id."""
+    told = {name: getattr(utterance, name) for name in Utterance.__dataclass_fields__}
+    return json.dumps(told, ensure_ascii=False) + "\n"
+
+
+def audio_place(root: Path, files: Mapping[str, str]) -> Iterator[str]:
+    """The lines of AUDIO_ROOT: the corpus' folder, then `["utterance", "its file"]`, by utterance.
 
     It is one file, so that nobody reads the folder of one copy with the names of another.
     """
-    told = f"{json.dumps(dict(files), ensure_ascii=False)}\n" if files else ""
-    return f"{root.resolve()}\n{told}"
+    yield f"{root.resolve()}\n"
+    for utterance_id in sorted(files):
+        yield json.dumps([utterance_id, files[utterance_id]], ensure_ascii=False) + "\n"

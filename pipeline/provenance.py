@@ -46,11 +46,12 @@ def sources_hash(step: Step) -> str:
     work = step.run.func if isinstance(step.run, partial) else step.run
     module = sys.modules.get(work.__module__)
     file = getattr(module, "__file__", None)
-    return _room_hash(Path(file).parent) if file else ""
+    return room_hash(Path(file).parent) if file else ""
 
 
 @cache
-def _room_hash(room: Path) -> str:
+def room_hash(room: Path) -> str:
+    """Hash of a room's files, and of what they import of the rest; see `sources_hash`."""
     root = Path(__file__).parent.parent
     found = dict.fromkeys(sorted(room.rglob("*.py")))
     for path in list(found):

@@ -10,9 +10,10 @@ import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,8 @@ class Store:
         """
         folder = self.partial(step)
         if step.audio_root is not None:
-            text = audio_place(step.audio_root, step.audio_files)
-            (folder / AUDIO_ROOT).write_text(text, "utf-8")
+            with open(folder / AUDIO_ROOT, "w", encoding="utf-8") as file:
+                file.writelines(audio_place(step.audio_root, step.audio_files))
         outputs = hash_outputs(folder)
         stamp = Stamp(
             signature=step.signature,
@@ -196,10 +197,16 @@ class Store:
     def tell_audio_root(self, step: Step) -> None:
         """Let a finished artifact know where its audio lies now: that is no part of it."""
         told = self.path(step) / AUDIO_ROOT
-        if step.audio_root is not None and told.exists():
-            text = audio_place(step.audio_root, step.audio_files)
-            if told.read_text("utf-8") != text:
-                write_atomically(told, text)
+        if step.audio_root is None or not told.exists():
+            return
+        known = getattr(step.audio_files, "place_sha256", None)
+        if known is not None and file_sha256(told) == known:
+            return
+        with open(told, encoding="utf-8") as file:
+            expected = audio_place(step.audio_root, step.audio_files)
+            is_told = all(one == other for one, other in zip_longest(file, expected))
+        if not is_told:
+            write_atomically(told, audio_place(step.audio_root, step.audio_files))
 
     def verify(self, step: Step, rebuild: str) -> str:
         """Hash a finished artifact and return its digest.
@@ -246,7 +253,7 @@ def digest(outputs: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(outputs), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes | Iterable[str | bytes]) -> None:
     """Write so that the old or the new file is there, never half of one.
 
     Several processes, on several machines, may write the same file at once: the last one's
@@ -255,7 +262,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}{HALF}")
     try:
         with open(beside, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            for part in (content,) if isinstance(content, str | bytes) else content:
+                file.write(part.encode() if isinstance(part, str) else part)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -20,7 +20,7 @@ from stages.acoustic import decode_stage, lm_stage, score_stage
 from stages.acoustic import finetune as finetune_stage
 from stages.prepare import sources
 from stages.prepare import stage as prepare
-from stages.prepare.corpus import Source
+from stages.prepare.listing import Listing
 from stages.prepare.sources import FileHashes
 from stages.quantizer import stage as quantizer_stage
 from stages.units import bert as bert_stage
@@ -29,7 +29,6 @@ from stages.units import imported
 from stages.units.source import UnitSource
 
 Inputs = Mapping[str, Step]
-Splits = Mapping[str, Sequence[Source]]
 PRETRAINED = ("quantizer", "discretize", "bert")
 # Of the section bert, what an encoder without a pretrained BERT is made of.
 TRANSFORMER = frozenset(
@@ -45,13 +44,15 @@ def plan(recipe: Recipe, hashes: FileHashes) -> list[Step]:
     """
     shared: dict[str, Step] = {}
     steps: dict[int, Step] = {}
-    splits: Splits | None = None
+    listings: list[Listing] = []
     cut_splits = sources.budgets_of_folds(recipe.corpus) is None
     for fold, corpus in sources.folds(recipe.corpus, recipe.folds).items():
         of_fold = recipe.model_copy(update={"corpus": corpus})
-        if splits is None or cut_splits:
-            splits = sources.splits(corpus)
-        steps |= {id(s): s for s in _Planner(of_fold, hashes, fold, shared, splits).steps}
+        if not listings or cut_splits:
+            listings.append(Listing(corpus, hashes))
+        steps |= {id(s): s for s in _Planner(of_fold, fold, shared, listings[-1]).steps}
+    for listing in listings:
+        listing.remember()
     # Stable: siblings keep their order. What folds share stands before what is theirs alone.
     return sorted(steps.values(), key=lambda step: (step.number, step.fold is not None))
 
@@ -76,10 +77,9 @@ class _Planner:
     def __init__(
         self,
         recipe: Recipe,
-        hashes: FileHashes,
         fold: str | None,
         shared: dict[str, Step],
-        splits: Splits,
+        listing: Listing,
     ) -> None:
         self.recipe, self.fold, self.shared = recipe, fold, shared
         self.steps: list[Step] = []
@@ -90,7 +90,7 @@ class _Planner:
         self.source: UnitSource | None = None
         if own_units is not None:
             self.source = own_units(recipe.frontend, recipe.quantizer)
-        self._prepare(hashes, splits)
+        self._prepare(listing)
         self.units: dict[str, Step] = {}
         self.quantizer: Step | None = None  # where features are made with it, not units
         self.vocabulary: Step | None = None
@@ -128,27 +128,27 @@ class _Planner:
         self.steps.append(step)
         return step
 
-    def _prepare(self, hashes: FileHashes, splits: Splits) -> None:
+    def _prepare(self, listing: Listing) -> None:
         recipe = self.recipe
         of_folds = sources.budgets_of_folds(recipe.corpus)
         self.splits: dict[str, Step] = {}
         hears_it = self.uses and "unlabelled" in recipe.corpus.pretrain_on  # stages 1 to 3
-        for name, rows in splits.items():
+        for name in listing.names:
             if name.startswith("unlabelled/") and not hears_it:
                 continue
             shared = of_folds is not None or sources.is_listed(recipe.corpus, name)
             fold = None if shared else self.fold
             known = self.shared.get(name) if fold is None else None
-            step = known or prepare.split_step(recipe, name, rows, hashes)
+            step = known or prepare.split_step(recipe, name, listing.split(name))
             self.splits[name] = self._take(step, fold)
             if fold is None:  # its files are looked at once
                 self.shared[name] = self.splits[name]
-        hashes.save()
+        listing.hashes.save()
         train = self.splits["train"]
         self.tests = [name for name in self.splits if name.startswith("test/")]
         self.budgets: dict[str, Step] = {}
         for budget in recipe.budgets:
-            ids = sources.budget_ids(recipe.corpus, budget, splits["train"])
+            ids = listing.official(recipe.corpus, budget)
             fold = self.fold if budget in (of_folds or ()) else None
             self.budgets[budget] = self._take(prepare.budget_step(budget, train, ids), fold)
         self.text = self._take(prepare.text_step(recipe, train))

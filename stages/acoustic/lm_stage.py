@@ -7,6 +7,7 @@ Two steps: `targets` is all that fine-tuning reads, so that another n-gram train
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,10 +41,13 @@ def make_ngram(ctx: StepContext, text: TextSettings, lm: LmSettings) -> None:
 
     source = ctx.inputs["text"]
     name = json.loads((source / LM_TEXT_FACTS).read_text("utf-8"))["name"]
-    sentences = _sentences(source / LM_TEXT)
-    symbols = targets.make(ctx.folder, text, sentences)
-    words = [word for sentence in sentences for word in sentence.split()]
-    vocabulary = lexicon.write_lexicon(ctx.folder, words, symbols)
+    symbols = targets.make(ctx.folder, text, _sentences(source / LM_TEXT))
+    sentences, words, known = 0, 0, set[str]()
+    for sentence in _sentences(source / LM_TEXT):
+        spoken = sentence.split()
+        sentences, words = sentences + 1, words + len(spoken)
+        known.update(spoken)
+    vocabulary = lexicon.write_lexicon(ctx.folder, known, symbols)
     dev_text = [u.transcript for u in Manifest.load(ctx.inputs["dev"]) if u.transcript]
     fallback = ngram.build(source / LM_TEXT, ctx.folder, ctx.scratch, lm.order, lm.prune)
     if fallback:
@@ -55,8 +59,8 @@ def make_ngram(ctx: StepContext, text: TextSettings, lm: LmSettings) -> None:
     facts = {
         "lm_text": name,
         "order": lm.order,
-        "sentences": len(sentences),
-        "words": len(words),
+        "sentences": sentences,
+        "words": words,
         "vocabulary": vocabulary,
         "targets": len(symbols),
         "discount_fallback": fallback,
@@ -66,8 +70,12 @@ def make_ngram(ctx: StepContext, text: TextSettings, lm: LmSettings) -> None:
     whole = json.dumps(facts, ensure_ascii=False, indent=1)
     (ctx.folder / LM_FACTS).write_text(whole + "\n", "utf-8")
     told = f", dev perplexity {dev.with_oov:.1f} with {dev.oov} unknown words" if dev else ""
-    ctx.say(f"lm: {lm.order}-gram of {len(sentences)} sentences, {vocabulary} words{told}")
+    ctx.say(f"lm: {lm.order}-gram of {sentences} sentences, {vocabulary} words{told}")
 
 
-def _sentences(path: Path) -> list[str]:
-    return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+def _sentences(path: Path) -> Iterator[str]:
+    """The lines of a text, which may be larger than the memory."""
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            if sentence := line.strip():
+                yield sentence

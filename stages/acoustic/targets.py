@@ -95,7 +95,7 @@ class Targets:
         return cls(told["units"], told["symbols"], pieces)
 
 
-def make(folder: Path, settings: TextSettings, sentences: Sequence[str]) -> Targets:
+def make(folder: Path, settings: TextSettings, sentences: Iterable[str]) -> Targets:
     """Write the targets that the recipe asks for into `folder`.
 
     Raises:
@@ -113,7 +113,7 @@ def make(folder: Path, settings: TextSettings, sentences: Sequence[str]) -> Targ
     return Targets.load(folder)
 
 
-def _train_pieces(path: Path, settings: TextSettings, sentences: Sequence[str]) -> list[str]:
+def _train_pieces(path: Path, settings: TextSettings, sentences: Iterable[str]) -> list[str]:
     """Train SentencePiece, the same on every machine, and return the symbols.
 
     The text is handed over in memory: a model trained from a file holds the file's path.

@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappop, heapreplace
+from itertools import chain
 
 from pipeline.errors import UserError
 from pipeline.manifest import Utterance
 from pipeline.recipe import budget_seconds
 
 
-def labelling_order(utterances: Iterable[Utterance]) -> list[Utterance]:
+def labelling_order(utterances: Sequence[Utterance]) -> Iterator[Utterance]:
     """The order in which utterances get their labels; a budget is a beginning of it.
 
     Next is always the speaker with the least labelled speech so far; a speaker's own utterances
-    come in the order of their hashed ids.
+    come in the order of their hashed ids. Copies at other speeds are none of them.
     """
-    waiting: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in utterances:
-        if utterance.transcript is not None:
-            waiting[utterance.speaker].append(utterance)
-    for rows in waiting.values():
-        rows.sort(key=lambda u: hashlib.sha256(u.id.encode()).hexdigest(), reverse=True)
-    labelled = dict.fromkeys(sorted(waiting), 0.0)
-    order = []
-    while labelled:
-        speaker = min(labelled, key=lambda s: (labelled[s], s))
-        utterance = waiting[speaker].pop()
-        labelled[speaker] += utterance.speech_seconds
-        order.append(utterance)
-        if not waiting[speaker]:
-            del labelled[speaker]
-    return order
+    # A number says it all: where the utterance is among its speaker's, then where in the list.
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for number, utterance in enumerate(utterances):
+        if utterance.transcript is not None and not utterance.is_copy:
+            place = hashlib.sha256(utterance.id.encode()).digest()[:16]
+            waiting[utterance.speaker].append(int.from_bytes(place, "big") << 32 | number)
+    for places in waiting.values():
+        places.sort(reverse=True)
+    next_ones = [(0.0, speaker) for speaker in sorted(waiting)]  # sorted, so it is a heap
+    while next_ones:
+        labelled, speaker = next_ones[0]
+        utterance = utterances[waiting[speaker].pop() & 0xFFFFFFFF]
+        if waiting[speaker]:
+            heapreplace(next_ones, (labelled + utterance.speech_seconds, speaker))
+        else:
+            heappop(next_ones)
+        yield utterance
 
 
-def choose(utterances: Iterable[Utterance], budget: str) -> list[Utterance]:
+def choose(utterances: Sequence[Utterance], budget: str) -> list[Utterance]:
     """The labelled utterances of a budget: as many of the labelling order as it has room for.
 
     Raises:
         UserError: the corpus holds less than the budget asks for, or not one utterance fits.
     """
-    order = labelling_order(utterances)
     wanted = budget_seconds(budget)
-    total = sum(u.speech_seconds for u in order)
-    if not order:
+    labelled = (u.speech_seconds for u in utterances if u.transcript is not None and not u.is_copy)
+    total = math.fsum(labelled)
+    order = labelling_order(utterances)
+    first = next(order, None)
+    if first is None:
         raise UserError("The train split has no transcripts, so no budget can be made.")
     if wanted is None:
-        return order
+        return [first, *order]
     if wanted > total:
         raise UserError(
             f"Budget {budget} is larger than the labelled train split.",
@@ -56,7 +62,7 @@ def choose(utterances: Iterable[Utterance], budget: str) -> list[Utterance]:
             remedy="lower it in `budgets`, or write all",
         )
     chosen, sum_seconds = [], 0.0
-    for utterance in order:
+    for utterance in chain([first], order):
         sum_seconds += utterance.speech_seconds
         if sum_seconds > wanted:
             break
@@ -64,7 +70,7 @@ def choose(utterances: Iterable[Utterance], budget: str) -> list[Utterance]:
     if not chosen:
         raise UserError(
             f"No utterance fits budget {budget}.",
-            found=f"the first one is {order[0].speech_seconds:.1f} s long",
+            found=f"the first one is {first.speech_seconds:.1f} s long",
             remedy="raise it in `budgets`",
         )
     return chosen

@@ -24,8 +24,10 @@ and, only where the default does not do,
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Mapping, Sequence
+import os
+import stat
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -34,10 +36,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline import audio
 from pipeline.errors import UserError
 from pipeline.text_file import read_utf8
+from stages.prepare import watched
 
 if TYPE_CHECKING:
     from pipeline.audio import Samples
 
+_NONE: Mapping[str, Any] = {}  # of every source without parameters: there may be many
 COLUMNS = ("utt_id", "speaker", "path", "transcript")
 
 
@@ -55,7 +59,7 @@ class Source:
     transcript: str | None
     root: Path
     files: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=lambda: _NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,56 +95,87 @@ def read_tsv(path: Path) -> list[Source]:
         UserError: no such file, not UTF-8, columns missing, an id twice, or a path that is
             absolute or leaves the folder; with the line's number.
     """
-    text = read_utf8(path, "corpus list", "check corpus.root and the file's name")
-    return list(_parsed(text, path))
+    watched.note(path)  # it may be known from before
+    try:
+        facts = os.stat(path)
+        if stat.S_ISREG(facts.st_mode):
+            return list(_parsed(path, facts.st_size, facts.st_mtime_ns))
+    except (OSError, ValueError):  # of the encoding too
+        pass
+    read_utf8(path, "corpus list", "check corpus.root and the file's name")  # tells what is wrong
+    raise UserError(f"The corpus list {path} changes while it is read.", remedy="run again")
 
 
 @lru_cache(maxsize=16)  # every fold of a corpus reads the same lists
-def _parsed(text: str, path: Path) -> tuple[Source, ...]:
+def _parsed(path: Path, size: int, time_ns: int) -> tuple[Source, ...]:
     # Not text.splitlines(): a transcript may hold U+2028, U+0085 and other ends of line.
-    lines = io.StringIO(text, newline=None)
-    rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    try:
-        return tuple(_sources(rows, path))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {rows.reader.line_num}: {error}.") from error
+    with open(path, encoding="utf-8-sig", newline=None) as lines:
+        rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        try:
+            return tuple(_sources(rows, path))
+        except csv.Error as error:
+            raise UserError(f"{path}, line {rows.line_num}: {error}.") from error
 
 
-def _sources(rows: csv.DictReader[str], path: Path) -> list[Source]:
-    missing = [c for c in COLUMNS if c not in (rows.fieldnames or ())]
+def _sources(rows: Any, path: Path) -> Iterator[Source]:
+    names: list[str] = next(rows, [])
+    missing = [c for c in COLUMNS if c not in names]
     if missing:
         raise UserError(
             f"{path} lacks columns.",
             constraint=f"a header with {', '.join(COLUMNS)}, tab-separated",
-            found=f"{', '.join(rows.fieldnames or ['nothing'])}",
+            found=f"{', '.join(names or ['nothing'])}",
         )
-    sources, seen, inside = [], set[str](), path.parent.resolve()
+    columns = [len(names) - 1 - names[::-1].index(c) for c in COLUMNS]
+    seen, inside = set[str](), _Inside(path.parent)
     for row in rows:
+        if not row:
+            continue
         where = f"{path}, line {rows.line_num}"
-        if any(row[c] is None for c in COLUMNS) or not row["utt_id"] or not row["path"]:
+        told = [row[at] if at < len(row) else None for at in columns]
+        if None in told or not told[0] or not told[2]:
             raise UserError(f"{where}: utt_id and path must not be empty, in four columns.")
-        if row["utt_id"] in seen:
-            raise UserError(f"{where}: utterance id '{row['utt_id']}' stands twice.")
-        seen.add(row["utt_id"])
-        _refuse_outside(inside, row["path"], where)
-        transcript = row["transcript"].strip() or None
-        sources.append(
-            Source(row["utt_id"], row["speaker"], transcript, path.parent, (row["path"],))
-        )
-    return sources
+        name, speaker, file, transcript = (str(value) for value in told)
+        if name in seen:
+            raise UserError(f"{where}: utterance id '{name}' stands twice.")
+        seen.add(name)
+        inside.refuse_others(file, where)
+        yield Source(name, sys.intern(speaker), transcript.strip() or None, path.parent, (file,))
 
 
-def _refuse_outside(folder: Path, path: str, where: str) -> None:
-    try:
-        there = (folder / path).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
-        raise UserError(f"{where}: {path!r} cannot be a path: {error}.") from error
-    if Path(path).is_absolute() or not there.is_relative_to(folder):
-        raise UserError(
-            f"{where}: the path leaves the corpus' folder.",
-            constraint="a path relative to the TSV's folder, inside it",
-            found=path,
-        )
+class _Inside:
+    """A folder that paths of a list may not leave; where its folders lead is looked at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+        self._known: dict[str, bool] = {}
+
+    def refuse_others(self, path: str, where: str) -> None:
+        try:
+            is_inside = self._is_inside(path)
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+            raise UserError(f"{where}: {path!r} cannot be a path: {error}.") from error
+        if not is_inside:
+            raise UserError(
+                f"{where}: the path leaves the corpus' folder.",
+                constraint="a path relative to the TSV's folder, inside it",
+                found=path,
+            )
+
+    def _is_inside(self, path: str) -> bool:
+        if os.path.isabs(path):
+            return False
+        folder, name = os.path.split(path)
+        if (
+            name in ("", os.curdir, os.pardir)
+            or "\0" in path
+            or os.path.islink(self._folder / path)
+        ):
+            return (self._folder / path).resolve().is_relative_to(self._folder)
+        if folder not in self._known:
+            there = (self._folder / folder).resolve()
+            self._known[folder] = there.is_relative_to(self._folder)
+        return self._known[folder]
 
 
 def held_out(speakers: Sequence[str], count: int, purpose: str) -> list[str]:

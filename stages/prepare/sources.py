@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from pipeline import plugins
-from pipeline.audio import file_sha256
-from pipeline.console import Progress
 from pipeline.errors import UserError, nearest
-from pipeline.folders import make
 from pipeline.manifest import COPY_MARK, copy_id
 from pipeline.recipe import CORPORA, CorpusSettings, Recipe
 from pipeline.section import PLAIN_NAME
-from pipeline.store import write_atomically
 from stages.prepare.corpus import Source
+from stages.prepare.hashes import FileHashes as FileHashes
 
-SAVE_EVERY = 300  # files hashed: so much is lost at most when a run is killed
 # Of copies at other speeds: raise it when stage 0 makes other ones of the same speed. It is signed
 # with each copy, so that corpora without copies stay as they are.
 COPY_VERSION = 2
-SHOWN_FROM = 200  # files to hash, above which there is a progress bar
-
-Entry = list[str | int]  # size in bytes, time in ns, SHA-256
 
 
 def corpus_module(settings: CorpusSettings) -> ModuleType:
@@ -156,102 +146,18 @@ def _refuse_marked(split: str, sources: Sequence[Source]) -> None:
         )
 
 
-class FileHashes:
-    """SHA-256 of audio files, remembered by size and time so that only what changed is read.
-
-    Args:
-        cache: the file that remembers.
-        mode: "trust" asks for no file (unknown ones stay unknown), "look" compares size and
-            time, "verify" reads every file.
-    """
-
-    def __init__(self, cache: Path, mode: str) -> None:
-        self._path, self._mode = cache, mode
-        self._known = _remembered(cache)
-        self._new: dict[str, Entry] = {}  # read by this process; not all of it is saved yet
-        self._unsaved = 0
-        self._keys: dict[Path, str] = {}  # a recording stands in a split of every fold
-
-    def of(self, path: Path) -> str | None:
-        """The file's hash; "absent" where there is no such file; None if not known."""
-        key = self._key(path)
-        if self._mode == "trust":
-            return str(self._known[key][2]) if key in self._known else None
-        facts = _facts(path)
-        if facts is None:
-            return "absent"
-        if self._must_read(key, facts):
-            self._known[key] = self._new[key] = [*facts, file_sha256(path)]
-            self._unsaved += 1
-            if self._unsaved >= SAVE_EVERY:
-                self.save()
-        return str(self._known[key][2])
-
-    def read(self, paths: Iterable[Path]) -> None:
-        """Hash what is not known of `paths`; where that takes long, it is shown."""
-        if self._mode == "trust":
-            return
-        found = ((path, _facts(path)) for path in paths)
-        unread = [p for p, f in found if f and self._must_read(self._key(p), f)]
-        if len(unread) <= SHOWN_FROM:
-            return  # `of` reads them
-        with Progress(len(unread), "reading audio", "files") as progress:
-            for path in unread:
-                self.of(path)
-                progress.update()
-
-    def _key(self, path: Path) -> str:
-        if path not in self._keys:
-            self._keys[path] = os.path.realpath(path)
-        return self._keys[path]
-
-    def _must_read(self, key: str, facts: tuple[int, int]) -> bool:
-        trusted = self._known if self._mode == "look" else self._new
-        return key not in trusted or tuple(trusted[key][:2]) != facts
-
-    def save(self) -> None:
-        """Write what is new into the file, beside what other processes put there meanwhile.
-
-        Raises:
-            UserError: the folder cannot be made.
-        """
-        if not self._unsaved:
-            return
-        make(self._path.parent)
-        write_atomically(self._path, json.dumps(_remembered(self._path) | self._new))
-        self._unsaved = 0
-
-
-def _remembered(cache: Path) -> dict[str, Entry]:
-    try:
-        known = json.loads(cache.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):  # or damaged
-        return {}
-    if not isinstance(known, dict):
-        return {}
-    return {name: told for name, told in known.items() if isinstance(told, list) and len(told) == 3}
-
-
-def _facts(path: Path) -> tuple[int, int] | None:
-    """Size and time of a plain file. From a pipe or a device one would read for ever."""
-    try:
-        facts = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return (facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else None
-
-
 def content(sources: Sequence[Source], hashes: FileHashes) -> str | None:
     """Hash of all that decides a split: ids, speakers, transcripts, parameters, audio bytes.
 
     Paths do not count: a corpus that was moved is the same. None: not known yet.
     """
     told = hashlib.sha256()
+    as_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
     hashes.read(source.root / name for source in sources for name in source.files)
     for source in sorted(sources, key=lambda s: s.id):
         files = [hashes.of(source.root / name) for name in source.files]
         if None in files:
             return None
         row = [source.id, source.speaker, source.transcript, dict(source.parameters), files]
-        told.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
+        told.update(as_json(row).encode())
     return told.hexdigest()[:16]

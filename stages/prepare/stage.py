@@ -5,33 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import audio
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError
-from pipeline.manifest import Manifest, Utterance, original_id
+from pipeline.json_lines import JsonLines
+from pipeline.manifest import MANIFEST, Manifest, Utterance, manifest_line, original_id
 from pipeline.recipe import LmSettings, Recipe
 from pipeline.stage import Step, StepContext
 from pipeline.text_file import read_utf8
 from stages.prepare.corpus import Source, load_file
-from stages.prepare.sources import FileHashes, content, corpus_module, is_listed
+from stages.prepare.listing import Official, Split
+from stages.prepare.sources import corpus_module, is_listed
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 STAGE, NUMBER, VERSION = "prepare", 0, 1
 SHORTEST_SECONDS = 0.1  # some frames beyond the receptive field of any front-end here
+REJECTED = "rejected.tsv"
 FLAGGED = "flagged.tsv"  # only where there is something to tell
 CLIPPED_SHARE = 0.001  # of samples, above which a recording is flagged, and used all the same
 
 
-def split_step(recipe: Recipe, split: str, sources: Sequence[Source], hashes: FileHashes) -> Step:
+def split_step(recipe: Recipe, split: str, told: Split) -> Step:
     """The step that makes the manifest of one split. Its content, not its path, is signed."""
-    told = content(sources, hashes)
     transcribed = not split.startswith("unlabelled")
     alphabet = recipe.text.alphabet if transcribed else None
     return Step(
@@ -39,32 +43,31 @@ def split_step(recipe: Recipe, split: str, sources: Sequence[Source], hashes: Fi
         number=NUMBER,
         label=split,
         version=VERSION,
-        settings={"split": split, "content": told, "alphabet": alphabet},
+        settings={"split": split, "content": told.content, "alphabet": alphabet},
         inputs={},
         run=partial(
             write_split,
             # A list's files are plain ones, whatever the corpus makes its own speech of.
             corpus=None if is_listed(recipe.corpus, split) else corpus_module(recipe.corpus),
-            sources=sources,
+            sources=told.sources,
             alphabet=recipe.text.alphabet,
             transcribed=transcribed,
         ),
-        audio_root=sources[0].root,
-        audio_files={s.id: s.files[0] for s in sources if s.files},
-        unknown=told is None,
+        audio_root=told.root,
+        audio_files=told.audio_files,
+        unknown=told.content is None,
     )
 
 
-def budget_step(budget: str, train: Step, official: Sequence[str] | None = None) -> Step:
+def budget_step(budget: str, train: Step, official: Official | None = None) -> Step:
     """The step that writes down the utterances of one label budget.
 
     Args:
         official: those that the corpus' publisher has chosen; None: we choose them.
     """
-    settings = {"budget": budget}
+    settings, ids = {"budget": budget}, None
     if official is not None:
-        told = "\n".join(sorted(official))
-        settings["official"] = hashlib.sha256(told.encode()).hexdigest()[:16]
+        settings["official"], ids = official.content, official.ids
     return Step(
         stage=STAGE,
         number=NUMBER,
@@ -72,7 +75,7 @@ def budget_step(budget: str, train: Step, official: Sequence[str] | None = None)
         version=VERSION,
         settings=settings,
         inputs={"train": train},
-        run=partial(write_budget, budget=budget, official=official),
+        run=partial(write_budget, budget=budget, official=ids),
         budget=budget,
     )
 
@@ -117,53 +120,74 @@ def write_split(
     transcribed: bool,
 ) -> None:
     """Check every source, convert what is not 16 kHz mono, write the manifest and the rejects."""
-    utterances: list[Utterance] = []
-    rejected: list[tuple[str, str]] = []
-    flagged: list[tuple[str, str]] = []
-    dropped = 0
-    for row in _resumed_rows(ctx, corpus, sources, alphabet, transcribed):
-        dropped += row.get("dropped", 0)
-        if "rejected" in row:
-            rejected.append((row["id"], row["rejected"]))
-        else:
-            utterances.append(Utterance(**row["utterance"]))
+    counted: Counter[str] = Counter()
+    seconds, speech_seconds = 0.0, 0.0
+    speakers: set[str] = set()
+    with (
+        open(ctx.folder / MANIFEST, "w", encoding="utf-8") as manifest,
+        _Table(ctx.folder / REJECTED) as rejected,
+        _Table(ctx.folder / FLAGGED) as flagged,
+    ):
+        for row in _resumed_rows(ctx, corpus, sources, alphabet, transcribed):
+            counted["dropped"] += row.get("dropped", 0)
+            if "rejected" in row:
+                rejected.add(row["id"], row["rejected"])
+                continue
             if "flagged" in row:
-                flagged.append((row["id"], row["flagged"]))
-    _write_table(ctx.folder / "rejected.tsv", rejected)
-    if not utterances:
+                flagged.add(row["id"], row["flagged"])
+            utterance = Utterance(**row["utterance"])
+            manifest.write(manifest_line(utterance))
+            speakers.add(utterance.speaker)
+            counted["utterances"] += 1
+            seconds += utterance.seconds
+            speech_seconds += utterance.speech_seconds
+    if not flagged.count:
+        flagged.path.unlink()
+    if not counted["utterances"]:
         raise UserError(
             f"No utterance of {len(sources)} can be used.",
-            found=f"{rejected[0][0]}: {rejected[0][1]}",
-            remedy="see rejected.tsv in the step's folder, or the corpus settings",
+            found=rejected.first,
+            remedy=f"see {REJECTED} in the step's folder, or the corpus settings",
         )
-    manifest = Manifest(utterances, ctx.folder)
-    manifest.write()
-    speakers = len({u.speaker for u in utterances})
     facts = {
-        "utterances": len(utterances),
-        "speakers": speakers,
-        "seconds": round(manifest.seconds, 2),
-        "speech_seconds": round(sum(u.speech_seconds for u in utterances), 2),
-        "rejected": len(rejected),
-        "characters_outside_alphabet": dropped,
+        "utterances": counted["utterances"],
+        "speakers": len(speakers),
+        "seconds": round(seconds, 2),
+        "speech_seconds": round(speech_seconds, 2),
+        "rejected": rejected.count,
+        "characters_outside_alphabet": counted["dropped"],
     }
-    if flagged:
-        facts["flagged"] = len(flagged)
-        _write_table(ctx.folder / FLAGGED, flagged)
+    if flagged.count:
+        facts["flagged"] = flagged.count
     (ctx.folder / "summary.json").write_text(json.dumps(facts, indent=1), "utf-8")
+    dropped = counted["dropped"]
     ctx.say(
-        f"{len(utterances)} utterances, {manifest.seconds / 60:.1f} min, {speakers} speakers; "
-        f"{len(rejected)} rejected"
-        + (f" (rejected.tsv), first {rejected[0][0]}: {rejected[0][1]}" if rejected else "")
-        + (f"; {len(flagged)} flagged ({FLAGGED}), first " if flagged else "")
-        + (f"{flagged[0][0]}: {flagged[0][1]}" if flagged else "")
+        f"{counted['utterances']} utterances, {seconds / 60:.1f} min, {len(speakers)} speakers; "
+        f"{rejected.count} rejected"
+        + (f" ({REJECTED}), first {rejected.first}" if rejected.count else "")
+        + (f"; {flagged.count} flagged ({FLAGGED}), first {flagged.first}" if flagged.count else "")
         + (f"; {dropped} characters outside the alphabet left out" if dropped else "")
     )
 
 
-def _write_table(path: Path, rows: Sequence[tuple[str, str]]) -> None:
-    lines = [f"{name}\t{reason}\n" for name, reason in sorted(rows)]
-    path.write_text("utt_id\treason\n" + "".join(lines), "utf-8")
+class _Table:
+    """A file of utterances with a reason each, written as they come: by id."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.count, self.first = path, 0, ""
+
+    def add(self, utterance_id: str, reason: str) -> None:
+        self.count += 1
+        self.first = self.first or f"{utterance_id}: {reason}"
+        self._file.write(f"{utterance_id}\t{reason}\n")
+
+    def __enter__(self) -> _Table:
+        self._file = open(self.path, "w", encoding="utf-8")
+        self._file.write("utt_id\treason\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def _resumed_rows(
@@ -173,26 +197,18 @@ def _resumed_rows(
     alphabet: str,
     transcribed: bool,
 ) -> Iterator[dict[str, Any]]:
-    """One JSON row per source; those that a killed run has finished come from its journal."""
+    """One JSON row per source, by id; those that a killed run has finished are in its journal."""
     journal = ctx.scratch / "rows.jsonl"
-    finished: dict[str, dict[str, Any]] = {}
-    if journal.exists():
-        # What a kill cut, in the middle of a character perhaps, is no JSON either.
-        for line in journal.read_text("utf-8", errors="replace").split("\n"):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            finished[row["id"]] = row
-        text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in finished.values())
-        journal.write_text(text, "utf-8")
+    journal.touch()
+    finished = JsonLines(journal, itemgetter("id"))
+    os.truncate(journal, finished.end)  # what a kill cut
     load = getattr(corpus, "load", load_file)
     with (
         open(journal, "a", encoding="utf-8") as file,
         ctx.progress(len(sources), "audio", "files") as progress,
     ):
-        for source in sources:
-            row = finished.get(source.id)
+        for source in sorted(sources, key=lambda s: s.id):
+            row = finished.find(source.id) if len(finished) else None
             if row is None:
                 row = _prepare(ctx.folder, load, source, alphabet, transcribed)
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -266,8 +282,7 @@ def write_budget(ctx: StepContext, *, budget: str, official: Sequence[str] | Non
     from stages.prepare.budgets import choose, take
 
     train = Manifest.load(ctx.inputs["train"])
-    originals = (u for u in train if not u.is_copy)
-    chosen = choose(originals, budget) if official is None else take(originals, budget, official)
+    chosen = choose(train.utterances, budget) if official is None else take(train, budget, official)
     seconds = sum(u.speech_seconds for u in chosen)
     speakers = len({u.speaker for u in chosen})
     chosen_ids = {u.id for u in chosen}
@@ -291,18 +306,27 @@ def write_text(ctx: StepContext, *, sentences: list[str] | None, name: str, alph
     """Write the normalised LM text and what it is."""
     from stages.prepare.text import normalise
 
-    if sentences is None:
-        train = Manifest.load(ctx.inputs["train"])
-        originals = (u for u in train if not u.is_copy)
-        sentences = [u.transcript for u in originals if u.transcript is not None]
-    kept = [text for text in (normalise(s, alphabet)[0] for s in sentences) if text]
-    if not kept:
+    counted: Counter[str] = Counter()
+    with open(ctx.folder / "lm_text.txt", "w", encoding="utf-8") as file:
+        for sentence in _said_in(ctx.inputs["train"]) if sentences is None else sentences:
+            text = normalise(sentence, alphabet)[0]
+            if text:
+                file.write(f"{text}\n")
+                counted["sentences"] += 1
+                counted["words"] += len(text.split())
+    if not counted:
         raise UserError(
             f"The text of the language model ({name}) is empty.",
             constraint="at least one sentence with letters of text.alphabet",
             remedy="give a text in lm.text, or training transcripts",
         )
-    (ctx.folder / "lm_text.txt").write_text("".join(f"{line}\n" for line in kept), "utf-8")
-    facts = {"name": name, "sentences": len(kept), "words": sum(len(s.split()) for s in kept)}
+    facts = {"name": name, **counted}
     (ctx.folder / "lm_text.json").write_text(json.dumps(facts, indent=1), "utf-8")
-    ctx.say(f"language model text: {facts['words']} words, {len(kept)} sentences ({name})")
+    ctx.say(
+        f"language model text: {counted['words']} words, {counted['sentences']} sentences ({name})"
+    )
+
+
+def _said_in(train: Path) -> Iterator[str]:
+    """The transcripts of a split, copies left out."""
+    return (u.transcript for u in Manifest.load(train) if not u.is_copy and u.transcript)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +35,10 @@ def sample(
     speech: Sequence[Manifest], seconds: float = SAMPLE_SECONDS
 ) -> list[tuple[Manifest, Utterance]]:
     """About `seconds` of the speech, spread evenly over the manifests; the same every time."""
-    every = [(manifest, utterance) for manifest in speech for utterance in manifest]
-    total = sum(utterance.seconds for _, utterance in every)
+    total = sum(utterance.seconds for manifest in speech for utterance in manifest)
     step = max(1, math.ceil(total / seconds))
-    return every[::step]
+    every = ((manifest, utterance) for manifest in speech for utterance in manifest)
+    return list(islice(every, 0, None, step))
 
 
 def count_codes(

@@ -48,17 +48,18 @@ def discretize(ctx: StepContext, settings: DiscretizeSettings | None = None) -> 
     torch.nn.Module.to(model, ctx.device)
     inference = Inference(model, settings.precision, settings.batch_seconds)
     shards.agree_on_precision(ctx.scratch, inference.precision)
-    planned = shards.plan(manifest.utterances)
+    planned = shards.plan(manifest)
     with ctx.progress(len(manifest), "to units", "utterances") as progress:
         for number in shards.to_make(ctx.folder, ctx.scratch, len(planned)):
-            before = sum(len(shard) for shard in planned[:number])
-            progress.update(max(before - progress.done, 0))  # made earlier, or by others
+            utterances = manifest.utterances[planned[number]]
+            made = planned[number].start - progress.done  # earlier, or by others
+            progress.update(max(made, 0))
             units, near_ties = [], 0
-            for found in _codes(inference, manifest, planned[number], settings):
+            for found in _codes(inference, manifest, utterances, settings):
                 units.append(found.units_FG.cpu().numpy().astype("int16"))
                 near_ties += found.near_ties
                 progress.update()
-            names = [utterance.id for utterance in planned[number]]
+            names = [utterance.id for utterance in utterances]
             corpus.write_shard(corpus.shard_path(ctx.folder, number), names, units, near_ties)
     facts = {
         "utterances": len(manifest),
@@ -108,6 +109,8 @@ def build_vocabulary(ctx: StepContext) -> None:
     Reads `quantizer` and one role `units/<split>` for each pretraining split. All combinations
     of codes where there are at most 8,192, else those seen. Unseen ones become the nearest.
     """
+    import numpy as np
+
     from stages.quantizer.vectors import codebook_of
     from stages.units.corpus import each_shard
     from stages.units.vocabulary import Vocabulary, combinations
@@ -118,8 +121,8 @@ def build_vocabulary(ctx: StepContext) -> None:
     for role in sorted(ctx.inputs):
         if role.startswith("units/"):
             for shard in each_shard(ctx.inputs[role]):
-                for units_FG in shard.values():
-                    seen.update(map(tuple, units_FG.tolist()))
+                units_FG = np.concatenate(list(shard.values()))
+                seen.update(map(tuple, np.unique(units_FG, axis=0).tolist()))
     if len(seen) < 2:
         raise RunError(
             "The quantizer gives the same unit for all speech: its codebook has collapsed.",

@@ -6,7 +6,8 @@ They need nothing but a folder that all of them see and whose file system carrie
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,14 +25,16 @@ LOOK_AGAIN_SECONDS = 0.2
 PRECISION = "precision"
 
 
-def plan(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
-    """The utterances of each shard: a function of the manifest alone."""
-    return in_groups(
-        utterances,
-        size=lambda u: u.samples,
+def plan(utterances: Iterable[Utterance]) -> list[slice]:
+    """Where in the manifest the utterances of each shard are: a function of it alone."""
+    lengths = array("q", (u.samples for u in utterances))
+    groups = in_groups(
+        range(len(lengths)),
+        size=lambda number: lengths[number],
         limit=round(HOURS_PER_SHARD * 3600 * SAMPLE_RATE_HZ),
         most=UTTERANCES_PER_SHARD,
     )
+    return [slice(group[0], group[-1] + 1) for group in groups]
 
 
 def agree_on_precision(locks: Path, precision: str) -> None:

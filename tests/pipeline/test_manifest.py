@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +24,7 @@ def test_it_is_sorted_and_comes_back_from_disk(tmp_path: Path) -> None:
     made.write()
     back = Manifest.load(tmp_path)
     assert [u.id for u in back] == ["a", "b"]
-    assert back.utterances == made.utterances
+    assert list(back.utterances) == list(made.utterances)
     assert (len(back), back.seconds, back["b"].transcript) == (2, 0.2, "wörter")
 
 
@@ -41,11 +43,31 @@ def test_audio_is_in_the_artifact_or_where_the_corpus_left_it(
     folder, root = tmp_path / "artifact", tmp_path / "corpus"
     audio.write(folder / "mine.flac", np.full(1600, 0.5, np.float32))
     write_noise(root / "theirs.flac", 0.1)
-    (folder / AUDIO_ROOT).write_text(audio_place(root, {"theirs": "theirs.flac"}))
+    (folder / AUDIO_ROOT).write_text("".join(audio_place(root, {"theirs": "theirs.flac"})))
     theirs = utterance("theirs", stored=False, path="")
     manifest = Manifest([utterance("mine"), theirs], folder)
     assert manifest.audio_path(theirs) == root / "theirs.flac"
     assert [len(manifest.samples(u)) for u in manifest] == [1600, 1600]
+
+
+def test_a_manifest_from_disk_finds_utterances_and_parts(tmp_path: Path) -> None:
+    made = Manifest([utterance(f"u{n:03d}") for n in range(30)], tmp_path)
+    made.write()
+    back = Manifest.load(tmp_path)
+    assert back["u017"] == made["u017"] == back.utterances[17]
+    assert back.utterances[-1].id == "u029"
+    assert [u.id for u in back.utterances[4:7]] == ["u004", "u005", "u006"]
+    with pytest.raises(KeyError, match="u030"):
+        back["u030"]
+    sent = pickle.loads(pickle.dumps(back))
+    assert sent["u005"] == made["u005"]
+
+
+def test_the_place_of_audio_as_it_was_written_before_is_read(tmp_path: Path) -> None:
+    old = json.dumps({"a": "sub/a.flac"})
+    (tmp_path / AUDIO_ROOT).write_text(f"{tmp_path}/corpus\n{old}\n")
+    there = utterance("a", stored=False, path="")
+    assert Manifest([there], tmp_path).audio_path(there) == tmp_path / "corpus" / "sub" / "a.flac"
 
 
 def test_audio_that_changed_since_is_named(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_shared_code_that_a_room_imports_is_code_of_its_steps(
     for name in ("audio", "training", "console", "checks"):
         (pipeline / f"{name}.py").write_text("")
     monkeypatch.setattr(provenance, "__file__", str(pipeline / "provenance.py"))
-    hashes = [provenance._room_hash.__wrapped__(room)]
+    hashes = [provenance.room_hash.__wrapped__(room)]
     for name, counts in (
         ("training", True),
         ("manifest", True),
@@ -33,7 +33,7 @@ def test_shared_code_that_a_room_imports_is_code_of_its_steps(
     ):
         with open(pipeline / f"{name}.py", "a") as file:
             file.write("# other code\n")
-        hashes.append(provenance._room_hash.__wrapped__(room))
+        hashes.append(provenance.room_hash.__wrapped__(room))
         assert (hashes[-1] != hashes[-2]) == counts, name
 
 
@@ -55,7 +55,7 @@ def test_code_of_other_rooms_that_a_room_imports_is_code_of_its_steps(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(source)
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "pipeline/provenance.py"))
-    room_hash = provenance._room_hash.__wrapped__
+    room_hash = provenance.room_hash.__wrapped__
     for name, source in sources.items():
         before = room_hash(tmp_path / "stages/room")
         (tmp_path / name).write_text(source + "# other code\n")

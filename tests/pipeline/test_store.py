@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline import store as store_module
+from pipeline.audio import file_sha256
 from pipeline.errors import RunError
 from pipeline.manifest import audio_place
 from pipeline.stage import Step, StepContext
@@ -216,9 +217,8 @@ def test_the_audio_folder_is_told_and_not_hashed(tmp_path: Path) -> None:
         store = Store(tmp_path / f"store-{name}")
         step = replace(STEP, audio_root=tmp_path / name, audio_files={"a": f"{name}.wav"})
         make(store, step)
-        assert (store.path(step) / "audio_root.txt").read_text() == audio_place(
-            tmp_path / name, {"a": f"{name}.wav"}
-        )
+        expected = "".join(audio_place(tmp_path / name, {"a": f"{name}.wav"}))
+        assert (store.path(step) / "audio_root.txt").read_text() == expected
         digests.append(store.verify(step, ""))
     assert digests[0] == digests[1]
 
@@ -329,6 +329,25 @@ def test_stamps_are_plain_json(tmp_path: Path) -> None:
     assert told["outputs"] == dict(stamp.outputs)
 
 
+def test_a_place_that_is_told_as_it_should_be_is_known_by_its_checksum_alone(
+    tmp_path: Path,
+) -> None:
+    class Unread(dict[str, str]):
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("its files were looked at")
+
+    store = Store(tmp_path / "store")
+    step = replace(STEP, audio_root=tmp_path, audio_files={"a": "a.wav"})
+    make(store, step)
+    told = store.path(step) / "audio_root.txt"
+    files = Unread(a="a.wav")
+    files.place_sha256 = file_sha256(told)  # type: ignore[attr-defined]
+    store.tell_audio_root(replace(step, audio_files=files))
+    files.place_sha256 = "another"  # type: ignore[attr-defined]
+    with pytest.raises(AssertionError, match="looked at"):
+        store.tell_audio_root(replace(step, audio_files=files))
+
+
 def test_what_is_adopted_learns_where_the_audio_is_now(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     for name in ("before", "after"):
@@ -337,5 +356,5 @@ def test_what_is_adopted_learns_where_the_audio_is_now(tmp_path: Path) -> None:
             make(store, step)
             store.path(step).rename(store.partial(step))
     assert store.adopt(step, {}) is not None
-    expected = audio_place(tmp_path / "after", {"a": "after.wav"})
+    expected = "".join(audio_place(tmp_path / "after", {"a": "after.wav"}))
     assert (store.path(step) / "audio_root.txt").read_text() == expected

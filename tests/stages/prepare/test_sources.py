@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,7 +94,7 @@ def test_a_file_that_is_known_is_not_read_again(
     def refuse(_: Path) -> str:
         raise AssertionError("it was read")
 
-    monkeypatch.setattr("stages.prepare.sources.file_sha256", refuse)
+    monkeypatch.setattr("stages.prepare.hashes.file_sha256", refuse)
     assert FileHashes(tmp_path / "files.json", "look").of(path) == before
     assert hashes.of(path) == before
 
@@ -140,8 +141,8 @@ def test_reading_many_new_files_is_shown_and_done_once(
         read.append(path)
         return path.name
 
-    monkeypatch.setattr("stages.prepare.sources.Progress", Bar)
-    monkeypatch.setattr("stages.prepare.sources.file_sha256", sha)
+    monkeypatch.setattr("stages.prepare.hashes.Progress", Bar)
+    monkeypatch.setattr("stages.prepare.hashes.file_sha256", sha)
     rows = [Source(p.stem, "s", None, p.parent, (p.name,)) for p in paths]
     hashes = FileHashes(tmp_path / "files.json", mode)
     before = content(rows, hashes)
@@ -167,6 +168,61 @@ def test_a_damaged_memory_of_hashes_is_only_forgotten(tmp_path: Path, damaged: b
     assert hashes.of(path) is not None
     hashes.save()
     assert FileHashes(cache, "trust").of(path) is not None
+
+
+def test_what_was_remembered_in_the_older_form_is_known_and_kept(tmp_path: Path) -> None:
+    paths, cache = files(tmp_path / "audio", 3), tmp_path / "files.json"
+    facts = [os.stat(path) for path in paths]
+    old = {
+        str(path): [fact.st_size, fact.st_mtime_ns, f"sha of {path.name}"]
+        for path, fact in zip(paths[:2], facts, strict=False)
+    }
+    cache.write_text(json.dumps(old))
+    hashes = FileHashes(cache, "look")
+    assert [hashes.of(path) for path in paths[:2]] == ["sha of 0000.wav", "sha of 0001.wav"]
+    new = hashes.of(paths[2])
+    hashes.save()
+    known = FileHashes(cache, "trust")
+    assert [known.of(path) for path in paths] == ["sha of 0000.wav", "sha of 0001.wav", new]
+
+
+def test_a_line_that_a_kill_cut_is_forgotten_and_the_rest_is_kept(tmp_path: Path) -> None:
+    paths, cache = files(tmp_path / "audio", 4), tmp_path / "files.json"
+    hashes = FileHashes(cache, "look")
+    for path in paths[:3]:
+        hashes.of(path)
+        hashes.save()
+    cache.write_bytes(cache.read_bytes()[:-20])
+    again = FileHashes(cache, "look")
+    again.of(paths[3])
+    again.save()
+    known = FileHashes(cache, "trust")
+    assert [known.of(p) is None for p in paths] == [False, False, True, False]
+
+
+def test_saving_adds_to_the_file_and_leaves_what_is_there(tmp_path: Path) -> None:
+    """What it costs to remember a file does not grow with how many are known."""
+    paths, cache = files(tmp_path / "audio", 3), tmp_path / "files.json"
+    hashes = FileHashes(cache, "look")
+    before = b""
+    for path in paths:
+        hashes.of(path)
+        hashes.save()
+        assert cache.read_bytes().startswith(before) and cache.stat().st_size > len(before)
+        before = cache.read_bytes()
+    assert len(before.splitlines()) == 3
+
+
+def test_a_file_is_known_under_every_link_to_it(tmp_path: Path) -> None:
+    (path,) = files(tmp_path / "audio", 1)
+    (tmp_path / "folder").symlink_to(tmp_path / "audio")
+    (tmp_path / "audio" / "link.wav").symlink_to(path)
+    hashes = FileHashes(tmp_path / "files.json", "look")
+    found = hashes.of(path)
+    hashes.save()
+    known = FileHashes(tmp_path / "files.json", "trust")
+    assert known.of(tmp_path / "folder" / path.name) == found
+    assert known.of(tmp_path / "audio" / "link.wav") == found
 
 
 def test_splits_of_a_corpus_include_unlabelled_speech(make_recipe: Callable[..., Recipe]) -> None:

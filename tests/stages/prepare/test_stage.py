@@ -35,7 +35,7 @@ def source(root: Path, name: str, transcript: str | None = "turn left", **named:
 
 def write_split(ctx: StepContext, sources: list[Source], transcribed: bool = True) -> Manifest:
     stage.write_split(ctx, corpus=tsv, sources=sources, alphabet=ALPHABET, transcribed=transcribed)
-    place = audio_place(sources[0].root, {s.id: s.files[0] for s in sources})
+    place = "".join(audio_place(sources[0].root, {s.id: s.files[0] for s in sources}))
     (ctx.folder / "audio_root.txt").write_text(place)
     return Manifest.load(ctx.folder)
 
@@ -223,7 +223,7 @@ def test_a_killed_step_goes_on_and_writes_the_same_bytes(
 
         patch.setattr(stage, "_prepare", counted)
         write_split(killed, rows)
-    assert again == [r.id for r in rows][after:]
+    assert again == sorted(r.id for r in rows)[after:]
     assert contents(killed.folder) == contents(whole.folder)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from stages.prepare.text import letters, normalise
@@ -79,3 +81,12 @@ def test_an_alphabet_with_reserved_characters_is_refused(alphabet: str) -> None:
         return
     with pytest.raises(UserError, match="alphabet"):
         normalise("x", alphabet)
+
+
+@given(st.text(st.sampled_from("abzAZ'`- .\t\n1é"), max_size=30))
+@pytest.mark.parametrize("alphabet", [ENGLISH, "abz-", "az"])
+def test_plain_text_comes_out_as_by_the_whole_rule(alphabet: str, transcript: str) -> None:
+    """An accented letter beside it sends a word through all of the rule."""
+    short, dropped = normalise(transcript, alphabet)
+    whole, dropped_with_it = normalise(f"{transcript} 한", alphabet)
+    assert (short, dropped) == (whole, dropped_with_it - 1)
