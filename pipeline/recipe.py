@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -110,15 +110,31 @@ class DiscretizeSettings(Section):
 
 
 class LmSettings(Section):
-    """The word n-gram."""
+    """The word n-gram, trained on a text or given as a file."""
 
     order: int = Field(3, ge=2, le=6, description="KenLM reads no unigram")
     text: Literal["corpus", "train"] | Path = Field(
         "corpus",
         description="corpus: what the corpus offers, else the training transcripts; "
-        "train: the training transcripts; or a text file, a sentence a line",
+        "train: the training transcripts; or a text file, a sentence a line, .gz or not",
     )
     prune: list[int] = Field([], description="lmplz --prune, a count per order")
+    vocabulary: int | None = Field(
+        None, ge=1, description="the most frequent words of the text, so many; null: all of them"
+    )
+    lexicon: Path | None = Field(
+        None,
+        description="a file of words, one a line; what stands behind a word, such as phones, is "
+        "not read. They are what the search may write, and what a trained n-gram knows",
+    )
+    arpa: Path | None = Field(
+        None,
+        description="an n-gram that is there, ARPA, .gz or not, in place of training one. Its "
+        "words go through the rule of text; order, prune and vocabulary then say nothing",
+    )
+    memory_mb: int = Field(
+        512, ge=16, description="of lmplz and build_binary", json_schema_extra=NO_RESULT
+    )
 
     @field_validator("prune")
     @classmethod
@@ -128,6 +144,24 @@ class LmSettings(Section):
         if len(prune) > info.data.get("order", len(prune)):
             raise ValueError(f"at most a count per order, {info.data['order']}")
         return prune
+
+    @field_validator("lexicon")
+    @classmethod
+    def _one_says_the_words(cls, lexicon: Path | None, info: ValidationInfo) -> Path | None:
+        if lexicon is not None and info.data.get("vocabulary") is not None:
+            raise ValueError("lm.vocabulary chooses words too; set it to null")
+        return lexicon
+
+    def signed(self) -> dict[str, Any]:
+        """Without what says nothing, and without paths: the plan adds what files contain."""
+        values = super().signed()
+        del values["lexicon"], values["arpa"]
+        if self.vocabulary is None:
+            del values["vocabulary"]
+        if self.arpa is not None:
+            for name in ("order", "prune", "vocabulary"):
+                values.pop(name, None)
+        return values
 
 
 class DecodeSettings(Section):

@@ -18,7 +18,7 @@ from pipeline.recipe import FRONT_ENDS, Recipe
 from pipeline.stage import Step, StepContext
 from stages.acoustic import decode_stage, lm_stage, score_stage
 from stages.acoustic import finetune as finetune_stage
-from stages.prepare import sources
+from stages.prepare import lm_text, sources
 from stages.prepare import stage as prepare
 from stages.prepare.listing import Listing
 from stages.prepare.sources import FileHashes
@@ -129,7 +129,7 @@ class _Planner:
         return step
 
     def _prepare(self, listing: Listing) -> None:
-        recipe = self.recipe
+        recipe, hashes = self.recipe, listing.hashes
         of_folds = sources.budgets_of_folds(recipe.corpus)
         self.splits: dict[str, Step] = {}
         hears_it = self.uses and "unlabelled" in recipe.corpus.pretrain_on  # stages 1 to 3
@@ -143,7 +143,6 @@ class _Planner:
             self.splits[name] = self._take(step, fold)
             if fold is None:  # its files are looked at once
                 self.shared[name] = self.splits[name]
-        listing.hashes.save()
         train = self.splits["train"]
         self.tests = [name for name in self.splits if name.startswith("test/")]
         self.budgets: dict[str, Step] = {}
@@ -151,7 +150,13 @@ class _Planner:
             ids = listing.official(recipe.corpus, budget)
             fold = self.fold if budget in (of_folds or ()) else None
             self.budgets[budget] = self._take(prepare.budget_step(budget, train, ids), fold)
-        self.text = self._take(prepare.text_step(recipe, train))
+        self.text = self._take(lm_text.text_step(recipe, train, hashes))
+        self.given_lm = {
+            key: _content(path, hashes, f"lm.{key}")
+            for key, path in (("arpa", recipe.lm.arpa), ("lexicon", recipe.lm.lexicon))
+            if path is not None
+        }
+        hashes.save()
         self.pretraining = [
             name for name in self.splits if name.split("/")[0] in recipe.corpus.pretrain_on
         ]
@@ -232,11 +237,13 @@ class _Planner:
             del told["pieces"], told["piece_type"]
         run: Any = partial(lm_stage.make_targets, text=text)
         targets = self._add("lm", 4, "targets", version, told, {"text": self.text}, run)
-        both = {"text": told, "lm": lm.signed()}
+        both = {"text": told, "lm": lm.signed() | self.given_lm}
         del both["lm"]["text"]  # stage 0 has made the text, whatever it was
         run = partial(lm_stage.make_ngram, text=text, lm=lm)
         inputs = {"text": self.text, "dev": self.splits["dev"]}
-        return targets, self._add("lm", 4, "ngram", version, both, inputs, run)
+        unknown = None in self.given_lm.values()
+        ngram = self._add("lm", 4, "ngram", version, both, inputs, run, unknown=unknown)
+        return targets, ngram
 
     def _features(self, split: str) -> dict[str, Step]:
         """What a front-end reads of a split."""
@@ -301,6 +308,14 @@ class _Planner:
             run = partial(score_stage.run, settings=score)
             told, inputs = score.signed(), {"hypotheses": hypotheses}
             self._add("score", 7, name, score_stage.VERSION, told, inputs, run, **named)
+
+
+def _content(file: Path, hashes: FileHashes, key: str) -> str | None:
+    """What a given file is known by, wherever it lies; None where it is not known yet."""
+    if not file.is_file():
+        raise UserError(f"{key}: {file} is not there, or is no file.")
+    found = hashes.of(file)
+    return None if found is None else found[:16]
 
 
 def _imported(folder: Path, section: str) -> dict[str, Any]:

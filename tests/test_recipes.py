@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import UserError
 from pipeline.recipe import Recipe
 from pipeline.recipe_file import load
 from pipeline.stage import Step
 from stages.plan import plan
 from stages.prepare.sources import FileHashes
+from tests import made_libri
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 SPEECH = RECIPES.parents[1] / "shared" / "speech"
@@ -90,3 +92,60 @@ def test_read_english_is_cut_by_its_lists(tmp_path: Path) -> None:
     assert list(quantizer.inputs) == ["train", "unlabelled/0"]
     sizes = {s.label: len(s.audio_files) for s in made if s.audio_files}
     assert sizes == {"train": 1340, "dev": 300, "test/test": 300, "unlabelled/0": 251}
+
+
+LIBRI = {
+    "librispeech": ["log_mel", "units", "wav2vec"],
+    "librispeech_100": ["log_mel", "units", "kmeans_mfcc"],
+}
+
+
+@pytest.fixture(scope="module")
+def libri(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_libri.make(tmp_path_factory.mktemp("libri"))
+
+
+def libri_steps(libri: Path, tmp_path: Path, name: str, *changes: str) -> list[Step]:
+    told = [f"corpus.root={libri}", "lm.text=train", *changes]
+    return steps(load(RECIPES / f"{name}.yaml", told), tmp_path)
+
+
+def test_every_recipe_of_librispeech_is_known_here() -> None:
+    named = {*LIBRI, "librispeech_published"}
+    named |= {f"{base}_{own}" for base, others in LIBRI.items() for own in others}
+    assert {p.stem for p in ALL if p.stem.startswith("libri")} == named
+
+
+@pytest.mark.parametrize("base", LIBRI)
+def test_baselines_on_librispeech_differ_in_what_they_hear_alone(base: str) -> None:
+    ours = load(RECIPES / f"{base}.yaml")
+    for name in LIBRI[base]:
+        other = load(RECIPES / f"{base}_{name}.yaml")
+        told, own = other.model_dump(), ours.model_dump()
+        differing = {key for key in told if told[key] != own[key]}
+        assert differing <= {"name", "frontend", "quantizer"}, name
+        assert ("quantizer" in differing) == (name == "wav2vec")
+
+
+@pytest.mark.parametrize("base", LIBRI)
+def test_recipes_of_librispeech_train_six_folds_and_share_the_rest(
+    base: str, libri: Path, tmp_path: Path
+) -> None:
+    first = libri_steps(libri, tmp_path, base)
+    models = [s.place for s in first if s.number == 5]
+    assert models == ["1h", "10h", "100h", *(f"fold{n}/10min" for n in range(6))]
+    assert len([s for s in first if s.number in (1, 3)]) == 2
+    tests = {s.label for s in first if s.label.startswith("test/") and s.number == 0}
+    assert tests == {"test/test-clean", "test/test-other"}
+    names = {s.artifact_name for s in first if s.number in (0, 4)}
+    for name in LIBRI[base]:
+        made = libri_steps(libri, tmp_path, f"{base}_{name}")
+        assert {s.artifact_name for s in made if s.number in (0, 4)} == names
+
+
+def test_the_published_models_are_asked_for_by_their_place(libri: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"quantizer\.from: models/vq holds no model"):
+        libri_steps(libri, tmp_path, "librispeech_published")
+    changes = ("quantizer.from=null", "bert.from=null")
+    made = libri_steps(libri, tmp_path, "librispeech_published", *changes)
+    assert len([s for s in made if s.number == 5]) == 9

@@ -167,10 +167,14 @@ def _search(ctx: StepContext, settings: DecodeSettings, name: str, log_probs: Ca
     return search.Search(job, log_probs, search.allowed())
 
 
-def _in_lm_text(ctx: StepContext, manifest: Manifest) -> int:
-    from stages.acoustic.lm_stage import LM_TEXT
+def _in_lm_text(ctx: StepContext, manifest: Manifest) -> int | None:
+    """None where the n-gram was given: the text that it has read is not here."""
+    from stages.acoustic.lm_stage import LM_FACTS, LM_TEXT
     from stages.acoustic.overlap import in_text
 
+    facts = ctx.inputs["lm"] / LM_FACTS
+    if facts.is_file() and json.loads(facts.read_text("utf-8")).get("sentences", 0) is None:
+        return None
     return in_text(manifest, ctx.inputs["text"] / LM_TEXT)
 
 

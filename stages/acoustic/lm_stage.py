@@ -1,7 +1,8 @@
 """Stage 4: CTC targets, lexicon and word n-gram of one text, the same for every budget.
 
 Two steps: `targets` is all that fine-tuning reads, so that another n-gram trains nothing again;
-`ngram` is all that decoding reads.
+`ngram` is all that decoding reads. The text is read line by line. The n-gram may be given as a
+file (`lm.arpa`), and so may the words (`lm.lexicon`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from pipeline.errors import UserError
 from pipeline.recipe import LmSettings, TextSettings
 from pipeline.stage import StepContext
 
@@ -18,6 +21,8 @@ VERSION = 1
 LM_FACTS = "lm.json"
 LM_TEXT = "lm_text.txt"
 LM_TEXT_FACTS = "lm_text.json"
+Facts = dict[str, Any]
+Made = tuple[list[str], Facts, Facts]  # words of the search, what lm.json tells first, and later
 
 
 def make_targets(ctx: StepContext, text: TextSettings) -> None:
@@ -34,47 +39,113 @@ def make_ngram(ctx: StepContext, text: TextSettings, lm: LmSettings) -> None:
     The transcripts of dev serve to tell the perplexity and for nothing else.
 
     Raises:
+        pipeline.errors.UserError: a given n-gram or lexicon is not one, or they do not match.
         pipeline.errors.RunError: lmplz or build_binary is missing or fails.
     """
     from pipeline.manifest import Manifest
     from stages.acoustic import lexicon, ngram, targets
 
-    source = ctx.inputs["text"]
-    name = json.loads((source / LM_TEXT_FACTS).read_text("utf-8"))["name"]
-    symbols = targets.make(ctx.folder, text, _sentences(source / LM_TEXT))
-    sentences, words, known = 0, 0, set[str]()
-    for sentence in _sentences(source / LM_TEXT):
-        spoken = sentence.split()
-        sentences, words = sentences + 1, words + len(spoken)
-        known.update(spoken)
-    vocabulary = lexicon.write_lexicon(ctx.folder, known, symbols)
-    dev_text = [u.transcript for u in Manifest.load(ctx.inputs["dev"]) if u.transcript]
-    fallback = ngram.build(source / LM_TEXT, ctx.folder, ctx.scratch, lm.order, lm.prune)
-    if fallback:
-        ctx.say(
-            "lm: the text is too small or too regular to estimate discounts; lmplz used "
-            "--discount_fallback"
-        )
+    symbols = targets.make(ctx.folder, text, _sentences(ctx.inputs["text"] / LM_TEXT))
+    words, facts, more = (_trained if lm.arpa is None else _given)(ctx, text, lm)
+    if text.units == "words":  # no other word can be spelt
+        words = [word for word in words if word in set(symbols.symbols)]
+    vocabulary = lexicon.write_lexicon(ctx.folder, words, symbols)
+    dev_text = (u.transcript for u in Manifest.load(ctx.inputs["dev"]) if u.transcript)
     dev = ngram.perplexity(ctx.folder / ngram.BINARY, dev_text)
-    facts = {
-        "lm_text": name,
-        "order": lm.order,
-        "sentences": sentences,
-        "words": words,
+    facts |= {
         "vocabulary": vocabulary,
         "targets": len(symbols),
-        "discount_fallback": fallback,
+        **more,
         "dev_perplexity": dev.with_oov if dev else None,
         "dev": asdict(dev) if dev else None,
     }
     whole = json.dumps(facts, ensure_ascii=False, indent=1)
     (ctx.folder / LM_FACTS).write_text(whole + "\n", "utf-8")
+    source = f"of {facts['sentences']} sentences" if lm.arpa is None else f"of {facts['lm_text']}"
     told = f", dev perplexity {dev.with_oov:.1f} with {dev.oov} unknown words" if dev else ""
-    ctx.say(f"lm: {lm.order}-gram of {sentences} sentences, {vocabulary} words{told}")
+    ctx.say(f"lm: {facts['order']}-gram {source}, {vocabulary} words{told}")
+
+
+def _trained(ctx: StepContext, text: TextSettings, lm: LmSettings) -> Made:
+    """Train the n-gram on the text."""
+    from stages.acoustic import ngram, vocabulary
+
+    source = ctx.inputs["text"]
+    name = json.loads((source / LM_TEXT_FACTS).read_text("utf-8"))["name"]
+    counted = vocabulary.count(_sentences(source / LM_TEXT))
+    more: Facts = {}
+    if lm.lexicon is not None:
+        words, more["lexicon_left_out"] = _lexicon(ctx, lm.lexicon, text)
+    else:
+        words = counted.most_frequent(lm.vocabulary)
+    bounded = lm.lexicon is not None or len(words) < len(counted.words)
+    fallback = ngram.build(
+        source / LM_TEXT,
+        ctx.folder,
+        ctx.scratch,
+        lm.order,
+        lm.prune,
+        vocabulary=words if bounded else None,
+        memory_mb=lm.memory_mb,
+    )
+    if fallback:
+        ctx.say(
+            "lm: the text is too small or too regular to estimate discounts; lmplz used "
+            "--discount_fallback"
+        )
+    if bounded:
+        known = sum(counted.words[word] for word in words)
+        more["text_outside_vocabulary"] = round(1 - known / counted.running, 6)
+    first = {
+        "lm_text": name,
+        "order": lm.order,
+        "sentences": counted.sentences,
+        "words": counted.running,
+    }
+    return words, first, {"discount_fallback": fallback, **more}
+
+
+def _given(ctx: StepContext, text: TextSettings, lm: LmSettings) -> Made:
+    """Take over an n-gram. Nobody knows how much text it has seen."""
+    from stages.acoustic import given_arpa, ngram
+
+    assert lm.arpa is not None
+    with ctx.progress(0, "reading lm.arpa", "n-grams") as progress:
+        given = given_arpa.take(lm.arpa, ctx.folder / ngram.ARPA, text.alphabet, progress.update)
+    ngram.build_binary(ctx.folder, ctx.scratch, lm.memory_mb)
+    words, more = list(given.words), Facts()
+    if lm.lexicon is not None:
+        words, more["lexicon_left_out"] = _lexicon(ctx, lm.lexicon, text)
+        unknown = len(set(words) - set(given.words))
+        if unknown == len(words):
+            raise UserError(
+                "lm.arpa and lm.lexicon do not match: they have no word in common.",
+                found=f"{lm.arpa.name}: {', '.join(given.words[:3])}; "
+                f"{lm.lexicon.name}: {', '.join(words[:3])}",
+                remedy="give the lexicon of the same publisher",
+            )
+        more["lexicon_unknown_to_lm"] = unknown
+        if unknown:
+            ctx.say(f"lm: {unknown} of {len(words)} words of the lexicon are unknown to the n-gram")
+    first = {
+        "lm_text": f"file {lm.arpa.name}",
+        "order": given.order,
+        "sentences": None,
+        "words": None,
+    }
+    return words, first, {"discount_fallback": False, "ngrams": list(given.ngrams), **more}
+
+
+def _lexicon(ctx: StepContext, path: Path, text: TextSettings) -> tuple[list[str], int]:
+    from stages.acoustic import vocabulary
+
+    words, left_out = vocabulary.read_lexicon_words(path, text.alphabet)
+    if left_out:
+        ctx.say(f"lm: {left_out} lines of {path.name} are no word in the letters of text.alphabet")
+    return words, left_out
 
 
 def _sentences(path: Path) -> Iterator[str]:
-    """The lines of a text, which may be larger than the memory."""
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             if sentence := line.strip():

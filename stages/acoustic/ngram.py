@@ -14,14 +14,27 @@ from pipeline.kenlm_tools import kenlm_tool
 
 ARPA = "lm.arpa"
 BINARY = "lm.bin"
-MEMORY = "512M"  # unbounded, lmplz reserves most of the machine's for three lines of text
+MEMORY_MB = 512  # unbounded, lmplz reserves most of the machine's for three lines of text
+VOCABULARY = "vocabulary.txt"
 
 
-def build(text: Path, folder: Path, scratch: Path, order: int, prune: Sequence[int]) -> bool:
+def build(
+    text: Path,
+    folder: Path,
+    scratch: Path,
+    order: int,
+    prune: Sequence[int],
+    *,
+    vocabulary: Iterable[str] | None = None,
+    memory_mb: int = MEMORY_MB,
+) -> bool:
     """Estimate an n-gram of `text` (a sentence a line) into lm.arpa and lm.bin of `folder`.
 
     Modified Kneser-Ney. Where the text is too small to estimate discounts, lmplz is run again
-    with fixed ones.
+    with fixed ones. Sorting is done on disk, in `scratch`, with so much memory.
+
+    Args:
+        vocabulary: the words that the model knows; others are unknown to it. None: all.
 
     Returns:
         whether the fixed discounts were needed.
@@ -30,18 +43,32 @@ def build(text: Path, folder: Path, scratch: Path, order: int, prune: Sequence[i
         RunError: a program is missing or fails.
     """
     arpa = folder / ARPA
-    command = [str(kenlm_tool("lmplz")), "-o", str(order), "-S", MEMORY, "-T", f"{scratch}/"]
+    command = [str(kenlm_tool("lmplz")), "-o", str(order), "-S", f"{memory_mb}M"]
+    command += ["-T", f"{scratch}/"]
     command += ["--text", str(text), "--arpa", str(arpa)]
     if prune:
         command += ["--prune", *map(str, prune)]
+    if vocabulary is not None:
+        path = scratch / VOCABULARY
+        path.write_text("".join(f"{word}\n" for word in vocabulary), "utf-8")
+        command += ["--limit_vocab_file", str(path)]
     done = _call(command)
     fallback = done.returncode != 0 and "discount_fallback" in done.stderr
     if fallback:
         done = _call([*command, "--discount_fallback"])
     _check("lmplz", done)
-    binary = [str(kenlm_tool("build_binary")), "-T", f"{scratch}/", "-S", MEMORY, "trie"]
-    _check("build_binary", _call([*binary, str(arpa), str(folder / BINARY)]))
+    build_binary(folder, scratch, memory_mb)
     return fallback
+
+
+def build_binary(folder: Path, scratch: Path, memory_mb: int = MEMORY_MB) -> None:
+    """Make lm.bin of the lm.arpa in `folder`.
+
+    Raises:
+        RunError: the program is missing or fails.
+    """
+    command = [str(kenlm_tool("build_binary")), "-T", f"{scratch}/", "-S", f"{memory_mb}M", "trie"]
+    _check("build_binary", _call([*command, str(folder / ARPA), str(folder / BINARY)]))
 
 
 def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

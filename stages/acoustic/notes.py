@@ -70,14 +70,12 @@ def _language_model(rows: Sequence[Row]) -> str:
     """Of all language models: folds, and runs that are joined, may have one each."""
     perplexities = [row["lm_perplexity"] for row in rows if row["lm_perplexity"]]
     order, vocabulary, sentences = (
-        _range([row[f"lm_{key}"] for row in rows], "d")
+        _range([row[f"lm_{key}"] for row in rows if row[f"lm_{key}"] is not None], "d")
         for key in ("order", "vocabulary", "sentences")
     )
+    source = f"from {sentences} sentences" if sentences else "given, not trained here"
     known = f"perplexity {_range(perplexities, '.1f')} on dev" if perplexities else ""
-    told = (
-        f"{order}-gram, {known or 'perplexity on dev unknown'}, {vocabulary} words, from "
-        f"{sentences} sentences"
-    )
+    told = f"{order}-gram, {known or 'perplexity on dev unknown'}, {vocabulary} words, {source}"
     differ = f" ({_by(rows)})" if " to " in told else ""
     texts = "; ".join(dict.fromkeys(row["lm_text"] for row in rows))
     return (
@@ -87,7 +85,9 @@ def _language_model(rows: Sequence[Row]) -> str:
 
 
 def _range(values: Sequence[float], form: str) -> str:
-    """`10.2 to 13.1`, or one figure where all are written alike."""
+    """`10.2 to 13.1`, or one figure where all are written alike; nothing of no values."""
+    if not values:
+        return ""
     return " to ".join(dict.fromkeys(f"{v:{form}}" for v in (min(values), max(values))))
 
 
@@ -102,8 +102,15 @@ def overlap(rows: Sequence[Row]) -> tuple[str, int]:
     """How many transcripts of dev and test the language model has read, told and summed up.
 
     A set that several folds share counts once. Their texts may hold more or less of it: then
-    both ends are told, and the sum takes the upper one.
+    both ends are told, and the sum takes the upper one. A language model that was given as a file
+    (counts of None) does not tell what it has read.
     """
+    if any(row["test_in_lm_text"] is None for row in rows):
+        return (
+            "Whether the language model has read transcripts of dev or test is not known here: it "
+            "was given as a file, without its text",
+            0,
+        )
     found: dict[str, dict[Any, list[tuple[int, int]]]] = {}
     for row in rows:
         for split, key in (("dev", "dev"), (row["test_set"], "test")):

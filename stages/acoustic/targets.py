@@ -98,6 +98,9 @@ class Targets:
 def make(folder: Path, settings: TextSettings, sentences: Iterable[str]) -> Targets:
     """Write the targets that the recipe asks for into `folder`.
 
+    Args:
+        sentences: read once, and not at all for letters. SentencePiece holds them in memory.
+
     Raises:
         UserError: the text does not yield so many pieces, or the alphabet cannot be one.
     """

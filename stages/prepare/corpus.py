@@ -7,7 +7,8 @@ A corpus file in `corpora/` has
                                 corpora, `test/<name>` of `corpus.test` and `unlabelled/<n>`.
 and, only where the default does not do,
     load(source)                Loaded; the default reads the one file of the source
-    lm_text(settings)           sentences for the language model, or None: training transcripts
+    lm_text(settings)           sentences for the language model, or a file of them, a sentence a
+                                line; None: training transcripts
     LM_TEXT                     how results name that text
     folds(settings)             {fold: Settings}, the corpus cut in several ways, each with a test
                                 set of its own: what `folds` of a recipe chooses from

@@ -17,9 +17,8 @@ from pipeline.audio import BadAudio
 from pipeline.errors import UserError
 from pipeline.json_lines import JsonLines
 from pipeline.manifest import MANIFEST, Manifest, Utterance, manifest_line, original_id
-from pipeline.recipe import LmSettings, Recipe
+from pipeline.recipe import Recipe
 from pipeline.stage import Step, StepContext
-from pipeline.text_file import read_utf8
 from stages.prepare.corpus import Source, load_file
 from stages.prepare.listing import Official, Split
 from stages.prepare.sources import corpus_module, is_listed
@@ -78,37 +77,6 @@ def budget_step(budget: str, train: Step, official: Official | None = None) -> S
         run=partial(write_budget, budget=budget, official=ids),
         budget=budget,
     )
-
-
-def text_step(recipe: Recipe, train: Step) -> Step:
-    """The step that collects the text of the language model."""
-    sentences, name = _own_text(recipe)
-    told = None
-    if sentences is not None:
-        told = hashlib.sha256("\n".join(sentences).encode()).hexdigest()[:16]
-    return Step(
-        stage=STAGE,
-        number=NUMBER,
-        label="text",
-        version=VERSION,
-        settings={"text": name, "sentences": told, "alphabet": recipe.text.alphabet},
-        inputs={} if sentences is not None else {"train": train},
-        run=partial(write_text, sentences=sentences, name=name, alphabet=recipe.text.alphabet),
-    )
-
-
-def _own_text(recipe: Recipe) -> tuple[list[str] | None, str]:
-    """LM sentences that do not come from the train split, and what results call the text."""
-    lm: LmSettings = recipe.lm
-    if isinstance(lm.text, Path):
-        text = read_utf8(lm.text, "text of lm.text", "check lm.text")
-        return text.splitlines(), f"file {lm.text.name}"
-    corpus = corpus_module(recipe.corpus)
-    if lm.text == "corpus" and hasattr(corpus, "lm_text"):
-        sentences = corpus.lm_text(recipe.corpus)
-        if sentences is not None:
-            return list(sentences), str(corpus.LM_TEXT)
-    return None, "all train transcripts, whatever the budget"
 
 
 def write_split(
@@ -300,33 +268,3 @@ def write_budget(ctx: StepContext, *, budget: str, official: Sequence[str] | Non
     ctx.say(
         f"{len(chosen)} utterances, {seconds / 60:.2f} min of speech, {speakers} speakers{more}"
     )
-
-
-def write_text(ctx: StepContext, *, sentences: list[str] | None, name: str, alphabet: str) -> None:
-    """Write the normalised LM text and what it is."""
-    from stages.prepare.text import normalise
-
-    counted: Counter[str] = Counter()
-    with open(ctx.folder / "lm_text.txt", "w", encoding="utf-8") as file:
-        for sentence in _said_in(ctx.inputs["train"]) if sentences is None else sentences:
-            text = normalise(sentence, alphabet)[0]
-            if text:
-                file.write(f"{text}\n")
-                counted["sentences"] += 1
-                counted["words"] += len(text.split())
-    if not counted:
-        raise UserError(
-            f"The text of the language model ({name}) is empty.",
-            constraint="at least one sentence with letters of text.alphabet",
-            remedy="give a text in lm.text, or training transcripts",
-        )
-    facts = {"name": name, **counted}
-    (ctx.folder / "lm_text.json").write_text(json.dumps(facts, indent=1), "utf-8")
-    ctx.say(
-        f"language model text: {counted['words']} words, {counted['sentences']} sentences ({name})"
-    )
-
-
-def _said_in(train: Path) -> Iterator[str]:
-    """The transcripts of a split, copies left out."""
-    return (u.transcript for u in Manifest.load(train) if not u.is_copy and u.transcript)

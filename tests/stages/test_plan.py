@@ -471,3 +471,31 @@ def test_training_another_way_leaves_imported_models(
     again = told()
     assert again[0] == given
     assert again[1] != trained
+
+
+def test_a_given_n_gram_and_lexicon_are_known_by_their_content(
+    make_recipe: MakeRecipe, make_plan: MakePlan, tmp_path: Path
+) -> None:
+    def told(*changes: str, mode: str = "look") -> tuple[str, set[str]]:
+        steps = make_plan(make_recipe(*changes), mode)
+        ngram = next(s for s in steps if s.title == "4 lm ngram")
+        return ngram.signature, {s.artifact_name for s in steps if s.number in (0, 1, 3, 5)}
+
+    plain = told()
+    for key in ("arpa", "lexicon"):
+        one, two = tmp_path / "one", tmp_path / "two"
+        one.write_text("words")
+        two.write_text("words")
+        first = told(f"lm.{key}={one}")
+        assert first[0] != plain[0] and first[1] == plain[1]
+        assert told(f"lm.{key}={two}") == first
+        assert told(f"lm.{key}={one}", mode="trust") == first
+        two.write_text("other")
+        assert told(f"lm.{key}={two}")[0] != first[0]
+        with pytest.raises(UserError, match=rf"lm\.{key}: /no/such is not there"):
+            told(f"lm.{key}=/no/such")
+    trained_otherwise = ("lm.order=4", "lm.prune=[0, 1]", "lm.vocabulary=7")
+    given = f"lm.arpa={tmp_path / 'one'}"
+    assert told(given, *trained_otherwise) == told(given)
+    assert told("lm.memory_mb=100") == plain
+    assert told("lm.vocabulary=7")[0] != plain[0]

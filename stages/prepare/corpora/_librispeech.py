@@ -23,7 +23,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.errors import UserError
-from pipeline.recipe import CorpusSettings
+from pipeline.recipe import CorpusSettings, LmSettings
 from pipeline.section import NO_RESULT, each_once
 from stages.prepare.corpora import _official, _shared
 from stages.prepare.corpora._chapters import read_folder
@@ -38,6 +38,8 @@ BUDGETS_OF_FOLDS = frozenset({"10min"})  # folds differ in nothing else
 LIMITED = ("10min", "1h", "10h")  # what is in Libri-light's folder
 CLEAN_100, CLEAN_100_SET = "100h", "train-clean-100"
 CONDITIONS = ("clean", "other")
+LM_TEXT_FILE = "librispeech-lm-norm.txt.gz"
+LM_TEXT = "LibriSpeech's official text, without the books of dev and test"
 BY_DOWNLOAD = "or let `vqasr run` download it (--set corpus.download=true)"
 
 
@@ -218,8 +220,34 @@ def folds(settings: LibriSettings) -> dict[str, LibriSettings]:
     return {f"fold{n}": settings.model_copy(update={"ten_minutes": n}) for n in range(FOLDS)}
 
 
-def bring(settings: LibriSettings, sets: Sequence[str], with_limited: bool) -> None:
-    """Download what is missing of these sets, and of Libri-light's folder if it is wanted.
+def lm_text(settings: LibriSettings) -> Path:
+    """The official text of the language model: 800 million words of 14,500 books.
+
+    The books of dev and test are not among them. A sentence a line, in capitals.
+
+    Raises:
+        UserError: it is not there.
+    """
+    path = settings.root / LM_TEXT_FILE
+    if not path.is_file():
+        official = _official.LANGUAGE[LM_TEXT_FILE]
+        raise UserError(
+            f"The language model's text is not there: {path} ({official.gigabytes:g} GB)",
+            remedy="`vqasr run` downloads it"
+            if settings.download
+            else f"get it from {_official.OPENSLR}/{official.resource}/{official.name}, "
+            f"{BY_DOWNLOAD}; or set lm.text to train, or lm.arpa to an n-gram",
+        )
+    return path
+
+
+def bring(
+    settings: LibriSettings, sets: Sequence[str], lm: LmSettings, *, with_limited: bool
+) -> None:
+    """Download what is missing: these sets, Libri-light's folder if it is wanted, and files of lm.
+
+    Of the section lm: the official text where it is what `text: corpus` stands for; and what
+    `arpa`, `lexicon` and `text` name, where that lies in root and bears an official name.
 
     Raises:
         UserError, RunError: see `_official.bring`.
@@ -231,6 +259,14 @@ def bring(settings: LibriSettings, sets: Sequence[str], with_limited: bool) -> N
     if with_limited:
         place = settings.root / settings.librilight
         wanted.append((_official.LIMITED, place, settings.librilight_mirror))
+    named = [path for path in (lm.arpa, lm.lexicon, lm.text) if isinstance(path, Path)]
+    if lm.text == "corpus" and lm.arpa is None:
+        named.append(settings.root / LM_TEXT_FILE)
+    wanted += [
+        (_official.LANGUAGE[path.name], path, settings.mirror)
+        for path in named
+        if path.name in _official.LANGUAGE and path.parent.resolve() == settings.root.resolve()
+    ]
     _official.bring(settings.root, wanted)
 
 

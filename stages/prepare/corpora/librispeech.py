@@ -23,6 +23,8 @@ from stages.prepare.corpus import Source
 BUDGETS_OF_FOLDS = _librispeech.BUDGETS_OF_FOLDS
 budget_ids = _librispeech.budget_ids
 folds = _librispeech.folds
+lm_text = _librispeech.lm_text
+LM_TEXT = _librispeech.LM_TEXT
 
 
 class Settings(LibriSettings):
@@ -55,4 +57,4 @@ def fetch(settings: Settings, budgets: Sequence[str], lm: LmSettings) -> None:
         UserError, RunError: see `_official.bring`.
     """
     sets = [*settings.train, *settings.dev, *settings.test_sets]
-    _librispeech.bring(settings, sets, with_limited=any(b in LIMITED for b in budgets))
+    _librispeech.bring(settings, sets, lm, with_limited=any(b in LIMITED for b in budgets))

@@ -76,6 +76,14 @@ def test_the_language_models_of_all_folds_are_told() -> None:
     assert "from 7 to 99 sentences (by run)" in told
 
 
+def test_a_language_model_that_was_given_tells_not_what_it_has_read() -> None:
+    rows = [row(lm_sentences=None, dev_in_lm_text=None, test_in_lm_text=None)]
+    (told,) = note(rows, "Language model")
+    assert "150 words, given, not trained here: its own text." in told
+    line, total = overlap(rows)
+    assert "is not known here" in line and total == 0
+
+
 @pytest.mark.parametrize(
     ("heard", "expected", "count"),
     [

@@ -22,6 +22,7 @@ from pipeline.store import hash_outputs
 from stages.prepare import stage
 from stages.prepare.corpora import synthetic, tsv
 from stages.prepare.corpus import Source
+from stages.prepare.lm_text import write_text
 from stages.prepare.sources import COPY_VERSION, with_copies
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
@@ -299,7 +300,7 @@ def test_text_is_normalised_and_never_of_dev(context: MakeContext, tmp_path: Pat
         (["Drei, zwei!", "  ", "123"], ["drei zwei"]),
     ):
         ctx = context(f"text-{sentences is None}", folders)
-        stage.write_text(ctx, sentences=sentences, name="a text", alphabet=ALPHABET)
+        write_text(ctx, sentences=sentences, name="a text", alphabet=ALPHABET)
         assert (ctx.folder / "lm_text.txt").read_text().splitlines() == kept
         assert not (ctx.folder / "dev_text.txt").exists()
         facts = json.loads((ctx.folder / "lm_text.json").read_text())
@@ -309,7 +310,7 @@ def test_text_is_normalised_and_never_of_dev(context: MakeContext, tmp_path: Pat
 def test_a_text_of_nothing_is_refused(context: MakeContext, tmp_path: Path) -> None:
     Manifest([], tmp_path).write()
     with pytest.raises(UserError, match=r"a text.*is empty"):
-        stage.write_text(
+        write_text(
             context("text", {"dev": tmp_path}), sentences=["1"], name="a text", alphabet=ALPHABET
         )
 
@@ -384,7 +385,7 @@ def test_copies_put_no_sentence_into_the_text_twice(context: MakeContext, tmp_pa
     train = context("train")
     with_copies_of(train, tmp_path)
     ctx = context("text", {"train": train.folder})
-    stage.write_text(ctx, sentences=None, name="train", alphabet=ALPHABET)
+    write_text(ctx, sentences=None, name="train", alphabet=ALPHABET)
     assert (ctx.folder / "lm_text.txt").read_text("utf-8") == "turn left\nturn right\n"
 
 

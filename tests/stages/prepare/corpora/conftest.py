@@ -1,11 +1,18 @@
 """Real recordings where they are, and small corpora made up where they are not needed."""
 
+import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+
+from stages.prepare.corpora import _official
+from stages.prepare.download import Checksum
+from tests import made_libri
 
 SPEECH = Path(__file__).resolve().parents[4].parent / "shared" / "speech"
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -49,3 +56,28 @@ def digits_folder(tmp_path: Path, write_tsv: WriteTsv) -> Path:
             soundfile.write(tmp_path / name, samples, 8000, "PCM_16")
     write_tsv("utts.tsv", rows)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small corpus, and `served` with its archives."""
+    folder = tmp_path_factory.mktemp("libri")
+    made_libri.archive(made_libri.make(folder / "corpus"), folder / "served")
+    return folder
+
+
+@pytest.fixture
+def served(web: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server of the archives, whose checksums are taken for the published ones."""
+    web.folder = made / "served"
+
+    def of(official: _official.Official, path: Path) -> _official.Official:
+        digest = hashlib.new(official.checksum.algorithm, path.read_bytes()).hexdigest()
+        return replace(official, checksum=Checksum(official.checksum.algorithm, digest))
+
+    for name, official in list(_official.SPEECH.items()):
+        path = web.folder / "12" / official.name
+        monkeypatch.setitem(_official.SPEECH, name, of(official, path))
+    limited = of(_official.LIMITED, web.folder / _official.LIMITED.name)
+    monkeypatch.setattr(_official, "LIMITED", limited)
+    return web

@@ -18,35 +18,10 @@ from pipeline.errors import RunError, UserError
 from pipeline.recipe import LmSettings
 from stages.prepare.corpora import _official, librilight, librispeech
 from stages.prepare.download import Checksum
-from tests import made_libri
 
 BUDGETS = ["10min", "100h"]
+LM = LmSettings(text="train")
 SETS = ["train-clean-100", "dev-other", "test-clean"]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small corpus, and `served` with its archives."""
-    folder = tmp_path_factory.mktemp("libri")
-    made_libri.archive(made_libri.make(folder / "corpus"), folder / "served")
-    return folder
-
-
-@pytest.fixture
-def served(web: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A server of the archives, whose checksums are taken for the published ones."""
-    web.folder = made / "served"
-
-    def of(official: _official.Official, path: Path) -> _official.Official:
-        digest = hashlib.new(official.checksum.algorithm, path.read_bytes()).hexdigest()
-        return replace(official, checksum=Checksum(official.checksum.algorithm, digest))
-
-    for name, official in list(_official.SPEECH.items()):
-        path = web.folder / "12" / official.name
-        monkeypatch.setitem(_official.SPEECH, name, of(official, path))
-    limited = of(_official.LIMITED, web.folder / _official.LIMITED.name)
-    monkeypatch.setattr(_official, "LIMITED", limited)
-    return web
 
 
 @pytest.fixture
@@ -77,7 +52,7 @@ def expected(made: Path, *folders: str) -> dict[str, bytes]:
 def test_what_is_missing_comes_and_nothing_else(
     settings: librispeech.Settings, served: Any, made: Path
 ) -> None:
-    librispeech.fetch(settings, BUDGETS, LmSettings())
+    librispeech.fetch(settings, BUDGETS, LM)
     wanted = ["train-clean-100", "train-other-500", "dev-other", "test-clean"]
     folders = [f"LibriSpeech/{s}" for s in wanted]
     there = files(settings.root)
@@ -88,15 +63,45 @@ def test_what_is_missing_comes_and_nothing_else(
         "/librispeech_finetuning.tgz",
     ]
     served.asked.clear()
-    librispeech.fetch(settings, BUDGETS, LmSettings())
+    librispeech.fetch(settings, BUDGETS, LM)
     assert served.asked == []
     assert len(librispeech.splits(settings)["train"]) == 45
+
+
+def test_the_language_models_files_come_if_the_recipe_names_them(
+    settings: librispeech.Settings, served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("librispeech-lm-norm.txt.gz", "4-gram.arpa.gz", "librispeech-lexicon.txt"):
+        content = name.encode() * 100
+        (served.folder / "11").mkdir(exist_ok=True)
+        (served.folder / "11" / name).write_bytes(content)
+        md5 = Checksum("md5", hashlib.md5(content).hexdigest())
+        official = replace(_official.LANGUAGE[name], checksum=md5)
+        monkeypatch.setitem(_official.LANGUAGE, name, official)
+
+    def asked(**lm: Any) -> list[str]:
+        served.asked.clear()
+        librispeech.fetch(settings, ["all"], LmSettings(**lm))
+        return [path for path, _ in served.asked if path.startswith("/11/")]
+
+    root = settings.root
+    with pytest.raises(UserError, match=r"(?s)language model's text is not there.*downloads it"):
+        librispeech.lm_text(settings)
+    assert asked(text="train") == []
+    elsewhere = root.parent / "4-gram.arpa.gz"
+    assert asked(arpa=elsewhere) == []
+    files = {"arpa": root / "4-gram.arpa.gz", "lexicon": root / "librispeech-lexicon.txt"}
+    assert asked(**files) == ["/11/4-gram.arpa.gz", "/11/librispeech-lexicon.txt"]
+    assert all(path.is_file() for path in files.values())
+    assert asked() == ["/11/librispeech-lm-norm.txt.gz"]
+    assert librispeech.lm_text(settings).read_bytes() == b"librispeech-lm-norm.txt.gz" * 100
+    assert asked() == []
 
 
 def test_budgets_of_our_own_need_nothing_of_libri_light(
     settings: librispeech.Settings, served: Any
 ) -> None:
-    librispeech.fetch(settings, ["2s", "100h"], LmSettings())
+    librispeech.fetch(settings, ["2s", "100h"], LM)
     assert "/librispeech_finetuning.tgz" not in {path for path, _ in served.asked}
 
 
@@ -105,7 +110,7 @@ def test_librilight_brings_its_ten_hours_and_the_evaluation_sets(
 ) -> None:
     told = settings.model_dump(exclude={"kind", "train"})
     own = librilight.Settings(**told)
-    librilight.fetch(own, ["10min"], LmSettings())
+    librilight.fetch(own, ["10min"], LM)
     assert [path for path, _ in served.asked] == [
         "/12/dev-other.tar.gz",
         "/12/test-clean.tar.gz",
@@ -118,7 +123,7 @@ def test_broken_connections_are_gone_on_from(
     settings: librispeech.Settings, served: Any, made: Path
 ) -> None:
     served.breaks_after = [1000, 3000, 10**9, 500]
-    librispeech.fetch(settings, ["all"], LmSettings())
+    librispeech.fetch(settings, ["all"], LM)
     ranges = [wanted for _, wanted in served.asked]
     assert ranges == [None, "bytes=1000-", "bytes=4000-", None, "bytes=500-", None, None]
     assert len(librispeech.splits(settings)["train"]) == 45
@@ -149,11 +154,11 @@ def test_a_kill_while_unpacking_is_repaired(
     with monkeypatch.context() as patched:
         patched.setattr(unpack, "_write", dying)
         with pytest.raises(Killed):
-            librispeech.fetch(settings, ["all"], LmSettings())
+            librispeech.fetch(settings, ["all"], LM)
     assert not (settings.root / "LibriSpeech/train-clean-100").exists()
     with pytest.raises(UserError, match="train-clean-100"):
         librispeech.splits(settings)
-    librispeech.fetch(settings, ["all"], LmSettings())
+    librispeech.fetch(settings, ["all"], LM)
     assert [path for path, _ in served.asked].count("/12/train-clean-100.tar.gz") == 1
     wanted = ["train-clean-100", "train-other-500", "dev-other", "test-clean"]
     there = files(settings.root)
@@ -168,10 +173,10 @@ def test_a_wrong_checksum_is_refused_and_nothing_of_it_unpacked(
     wrong = replace(right, checksum=Checksum("md5", "0" * 32))
     monkeypatch.setitem(_official.SPEECH, "train-clean-100", wrong)
     with pytest.raises(RunError, match=r"(?s)train-clean-100\.tar\.gz.*not the published.*refused"):
-        librispeech.fetch(settings, ["all"], LmSettings())
+        librispeech.fetch(settings, ["all"], LM)
     assert not (settings.root / "LibriSpeech").exists()
     monkeypatch.setitem(_official.SPEECH, "train-clean-100", right)
-    librispeech.fetch(settings, ["all"], LmSettings())
+    librispeech.fetch(settings, ["all"], LM)
     assert (settings.root / "LibriSpeech/train-clean-100").is_dir()
 
 
@@ -185,10 +190,10 @@ def test_an_archive_that_is_there_is_taken_and_stays(
     with pytest.raises(
         RunError, match=r"(?s)train-clean-100\.tar\.gz is not the published archive"
     ):
-        librispeech.fetch(settings, ["all"], LmSettings())
+        librispeech.fetch(settings, ["all"], LM)
     assert given.exists() and served.asked == []
     given.write_bytes(content)
-    librispeech.fetch(settings, ["all"], LmSettings())
+    librispeech.fetch(settings, ["all"], LM)
     assert given.read_bytes() == content
     assert "/12/train-clean-100.tar.gz" not in {path for path, _ in served.asked}
     assert (settings.root / "LibriSpeech/train-clean-100/108").is_dir()
@@ -238,7 +243,7 @@ def test_it_waits_while_another_process_downloads(
     held = (settings.root / "downloads" / "lock").open("w")
     fcntl.flock(held, fcntl.LOCK_EX)
     threading.Timer(0.2, held.close).start()
-    librispeech.fetch(settings, ["all"], LmSettings())
+    librispeech.fetch(settings, ["all"], LM)
     assert "another process downloads into" in capsys.readouterr().out
     assert (settings.root / "LibriSpeech/dev-other").is_dir()
 
@@ -247,7 +252,7 @@ def test_a_folder_that_cannot_be_made_is_told(settings: librispeech.Settings) ->
     settings.root.parent.mkdir(parents=True)
     settings.root.write_text("a file")
     with pytest.raises(UserError, match=r"(?s)cannot be made.*corpus\.root"):
-        librispeech.fetch(settings, ["all"], LmSettings())
+        librispeech.fetch(settings, ["all"], LM)
 
 
 def test_published_checksums_have_their_algorithms_length() -> None:
