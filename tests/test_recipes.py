@@ -30,7 +30,7 @@ def real(path: Path, *changes: str) -> Recipe:
 
 def steps(recipe: Recipe, tmp_path: Path) -> list[Step]:
     """Its plan as of a run whose files are all known, so that no audio is read."""
-    hashes = FileHashes(tmp_path / "files.json", "trust")
+    hashes = FileHashes(tmp_path / "none" / "files.json", "trust")  # where nothing is remembered
     hashes.of = lambda path: path.name  # type: ignore[method-assign]
     return plan(recipe, hashes)
 
