@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import checkpoint_zip
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ METERS = [
     for name in ("AverageMeter", "TimeMeter", "StopwatchMeter")
 ]
 NUMBERS = ["numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype"]
+MOST_MEMORY = 16  # fp32 weights over the file's size; tied ones stand in it once, fp16 is half
 EXPECTED = "a checkpoint of fairseq: a torch file with `args` or `cfg`, and `model`"
 
 
@@ -114,16 +116,14 @@ def _load(path: Path) -> Any:
     ignored = [(_Ignored, name) for name in [*METERS, *NUMBERS]]
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
-                if archive.testzip() is not None:
-                    raise ValueError("a checksum in it is wrong")
+            checkpoint_zip.check(path)
         with (
             warnings.catch_warnings(),
             torch.serialization.safe_globals([argparse.Namespace, *ignored]),
         ):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
+    except OSError:
         raise
     except Exception as error:  # damaged bytes can end in an exception of any kind
         asked = re.search(r"GLOBAL (\S+)", str(error))
@@ -157,10 +157,15 @@ def _weights(path: Path, model: Mapping[Any, Any]) -> dict[str, Tensor]:
     import torch
 
     weights: dict[str, Tensor] = {}
+    left = MOST_MEMORY * path.stat().st_size
     for name, value in model.items():
         plain = isinstance(value, torch.Tensor) and value.layout == torch.strided
         if not isinstance(name, str) or not plain or value.is_meta or value.is_quantized:
             raise _no_checkpoint(path, f"`model` holds {str(name)[:80]!r}, which is no tensor")
+        # A view may show a storage many times over, and so may many names.
+        left -= 4 * value.numel()
+        if left < 0 or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise _no_checkpoint(path, f"{name[:80]} is larger than what the file holds of it")
         weights[name] = value.detach().float()
         if not torch.isfinite(weights[name]).all():
             raise _no_checkpoint(path, f"{name} holds values that are not finite")

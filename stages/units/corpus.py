@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.errors import RunError
+from pipeline.errors import RunError, brief
 
 Units = NDArray[np.int16]  # (F, G): one row a frame, the index of each group's code
 
 FACTS = "units.json"
 SHARDS = "units-*.parquet"
+MOST_BYTES = 2**30  # of a shard, which holds an hour of speech: some MB
 NEAR_TIES = b"near_ties"
 SCHEMA = pa.schema(
     [pa.field("utt_id", pa.string()), pa.field("units", pa.list_(pa.int16()))],
@@ -64,15 +65,18 @@ def each_shard(folder: Path) -> Iterator[dict[str, Units]]:
     """The units by utterance id, shard by shard, so that few are in memory.
 
     Raises:
-        RunError: after the last, if the shards do not hold what the facts say.
+        RunError: a shard is damaged; or, after the last, they do not hold what the facts say.
     """
     facts, found = read_facts(folder), 0
     for path in sorted(folder.glob(SHARDS)):
-        table = pq.read_table(path, schema=SCHEMA)
-        flat = (row.values.to_numpy(zero_copy_only=False) for row in table["units"])
-        rows = (units.reshape(-1, int(facts["groups"])) for units in flat)
-        yield dict(zip(table["utt_id"].to_pylist(), rows, strict=True))
-        found += len(table)
+        try:
+            units = _read_shard(path, facts)
+        except Exception as error:  # damaged bytes can end in an exception of any kind
+            raise RunError(
+                f"{path} is damaged.", found=brief(error), remedy="run stage 2 again with --force"
+            ) from error
+        yield units
+        found += len(units)
     if found != facts["utterances"]:
         raise RunError(
             f"{folder} is damaged.",
@@ -80,6 +84,29 @@ def each_shard(folder: Path) -> Iterator[dict[str, Units]]:
             found=str(found),
             remedy="run stage 2 again with --force",
         )
+
+
+def _read_shard(path: Path, facts: dict[str, Any]) -> dict[str, Units]:
+    """Any exception: it is no shard of such units."""
+    with pq.ParquetFile(path) as file:
+        told = file.metadata
+        groups = [told.row_group(n) for n in range(told.num_row_groups)]
+        if told.num_rows > facts["utterances"] or sum(map(_size, groups)) > MOST_BYTES:
+            raise ValueError(f"{told.num_rows} rows, {sum(map(_size, groups))} bytes by its footer")
+    table = pq.read_table(path, schema=SCHEMA)
+    ids = table["utt_id"].to_pylist()
+    flat = [row.values.to_numpy(zero_copy_only=False) for row in table["units"]]
+    units = {name: u.reshape(-1, int(facts["groups"])) for name, u in zip(ids, flat, strict=True)}
+    if len(units) != len(ids) or not all(isinstance(name, str) for name in units):
+        raise ValueError("an utterance twice, or without an id")
+    for name, units_FG in units.items():
+        if units_FG.size and not 0 <= units_FG.min() <= units_FG.max() < facts["codes"]:
+            raise ValueError(f"{name} has units that are none of {facts['codes']} codes")
+    return units
+
+
+def _size(row_group: Any) -> int:
+    return int(row_group.total_byte_size)
 
 
 class UnitCorpus:
