@@ -283,7 +283,7 @@ FILES: dict[str, Callable[[Path], Read]] = {
     "32: a tensor of another size than its shape": tensor([2**40], 16),
     "32: a codebook of 2^40 codes": config(codes=2**40),
     "32: a layer of 2^40 channels": config(encoder_layers=[[2**40, 10, 5]]),
-    "32: a million layers": config(encoder_layers=[[8, 10, 5]] * 10**4),
+    "32: 10,000 layers": config(encoder_layers=[[8, 10, 5]] * 10**4),
     "32: 10^9 projections": config(projection_depth=10**9),
     "32: a Parquet footer of 2 GB": footer(2**31 - 1),
     "32: a Parquet footer of 4 GB": footer(2**32 - 1),
