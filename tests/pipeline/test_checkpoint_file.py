@@ -56,6 +56,7 @@ def test_settings_may_stand_in_cfg(tmp_path: Path, model: Any) -> None:
     assert found.architecture == "x"
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
 @pytest.mark.parametrize("where", ["args", "model", "extra_state"])
 @pytest.mark.parametrize("kind", ["os.system", "eval", "exec", "getattr", "open"])

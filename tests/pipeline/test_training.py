@@ -212,6 +212,7 @@ def test_two_checkpoints_are_kept_at_most(context: MakeContext) -> None:
     assert names == [f"checkpoint-{n:08d}.{end}" for n in (44, 48) for end in ("pt", "sha256")]
 
 
+@pytest.mark.case(27)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_that_is_not_finite_names_update_and_utterances(
     context: MakeContext, bad: float
@@ -233,6 +234,7 @@ def test_a_loss_that_is_not_finite_names_update_and_utterances(
     assert sorted(ctx.scratch.glob("*.pt"))[-1].name == "checkpoint-00000008.pt"
 
 
+@pytest.mark.case(27)
 def test_a_gradient_that_is_not_finite_reaches_no_checkpoint(context: MakeContext) -> None:
     """The loss is finite, the derivative of a square root at 0 is not."""
     ctx = context("nan")

@@ -95,6 +95,7 @@ class Evil:
         return (os.system, (f"touch {self.mark}",))
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize("kind", ["evil", "truncated", "text", "missing", "wav2vec 2.0", "--dict"])
 def test_a_wrong_file_ends_in_a_few_lines_and_writes_nothing(
     call: Any, make_wav2vec: Callable[..., Any], tmp_path: Path, kind: str

@@ -129,6 +129,7 @@ def test_words_are_written_with_their_times(tmp_path: Path, lm: Path) -> None:
         assert 0.9 < float(first[5]) <= 1
 
 
+@pytest.mark.case(24)
 def test_sentences_in_the_text_of_the_language_model_are_counted(tmp_path: Path, lm: Path) -> None:
     said = ["turn left", "go left", "turn left", "stop now"]
     dev = context(tmp_path / "dev", lm)
@@ -203,6 +204,7 @@ def test_swapped_log_probabilities_are_wrong(tmp_path: Path, lm: Path) -> None:
     assert weights["decoders"]["lexicon_beam"]["dev_wer"] > 0.8
 
 
+@pytest.mark.case(29)
 def test_a_model_of_only_blanks_is_called_one(
     tmp_path: Path, lm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,7 @@ def labelled(
     return Labelled(features(lengths), transcripts, targets, settings, 1, "cpu")
 
 
+@pytest.mark.case(22)
 def test_utterances_too_short_for_their_labels_are_dropped_and_listed(
     lm: Path,
     context: MakeContext,
@@ -98,6 +99,7 @@ def test_utterances_too_short_for_their_labels_are_dropped_and_listed(
     ]
 
 
+@pytest.mark.case(22)
 def test_ctc_gives_a_finite_loss_to_all_that_is_kept_and_none_to_the_dropped(
     lm: Path, context: MakeContext
 ) -> None:

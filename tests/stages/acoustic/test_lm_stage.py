@@ -208,6 +208,7 @@ def test_bigram_probability_is_kneser_neys_by_hand(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.case(24)
 def test_fallback_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(tmp_path, lines=["go now"])
     assert "--discount_fallback" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from pipeline.manifest import Manifest, Utterance
 from stages.acoustic.overlap import in_text
 
 
+@pytest.mark.case(24)
 def test_utterances_count_whose_whole_transcript_stands_in_the_text(tmp_path: Path) -> None:
     said = ["go left", "go left", "left", "été now", "go left now", None]
     utterances = [

@@ -152,6 +152,7 @@ def test_weights_too_many_or_too_few_are_named(
         quantizer_of(found.settings, less)
 
 
+@pytest.mark.case(31)
 @pytest.mark.parametrize(
     "text",
     [

@@ -307,6 +307,7 @@ def test_a_collapsed_codebook_is_refused(
         discretize.build_vocabulary(context("vocabulary", given))
 
 
+@pytest.mark.case(28)
 def test_a_quantizer_that_collapsed_is_not_used(
     context: MakeContext, inputs: dict[str, Path]
 ) -> None:

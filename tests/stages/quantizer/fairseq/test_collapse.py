@@ -95,6 +95,7 @@ def outcome(
     return run
 
 
+@pytest.mark.case(28)
 @pytest.mark.parametrize("kind", KINDS)
 def test_warned_of_a_collapse_the_run_goes_on_and_ends_collapsed(
     outcome: Callable[[str, str], Outcome], kind: str
@@ -109,6 +110,7 @@ def test_warned_of_a_collapse_the_run_goes_on_and_ends_collapsed(
     assert "COLLAPSED: update 125" in line and "perplexity 1.0" in line
 
 
+@pytest.mark.case(28)
 def test_stopped_at_a_collapse_the_figures_are_told_and_the_checkpoint_is_kept(
     speech: Manifest, tmp_path: Path
 ) -> None:
@@ -123,6 +125,7 @@ def test_stopped_at_a_collapse_the_figures_are_told_and_the_checkpoint_is_kept(
     assert kept is not None and kept.updates == 120
 
 
+@pytest.mark.case(28)
 @pytest.mark.parametrize("kind", KINDS)
 def test_repaired_the_same_run_ends_healthy(
     outcome: Callable[[str, str], Outcome], kind: str
