@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.manifest import Manifest, Utterance
 from stages.acoustic.overlap import in_text
 
