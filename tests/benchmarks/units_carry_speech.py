@@ -44,6 +44,7 @@ SEED = 1
 # was heard. At the recipe's learning rate of 0.002 it wrote only blanks for 600 updates and more.
 # What the digits' recipe has beside that is left out: the proof was measured without it.
 CTC = (
+    "folds=null",
     "budgets=[all]",
     "corpus.train_speeds=[]",
     "bert.attention_dropout=0.1",
@@ -51,9 +52,16 @@ CTC = (
     "text.units=sentencepiece",
     "text.pieces=40",
     "finetune.updates=1200",
+    "finetune.by_budget={}",
+    "finetune.freeze_updates=300",
+    "finetune.batch_frames=1500",
+    "finetune.subsample=1",
     "finetune.learning_rate=0.001",
     "finetune.time_mask_probability=0.01",
     "finetune.channel_mask_probability=0.0",
+    "decode.beam=100",
+    "decode.lm_weights=[0.0, 0.25, 0.5, 1.0, 2.0]",
+    "decode.word_scores=[0.0, 2.0, 4.0, 6.0]",
 )
 Codes = Callable[[NDArray[np.float32]], NDArray[np.integer]]
 
