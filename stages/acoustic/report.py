@@ -48,10 +48,12 @@ def page(results: Results, plot: str) -> str:
 def sizes(rows: Sequence[Row]) -> str:
     """A line for each fold whose dev or test set differs from the others'."""
     told: dict[tuple[str, ...], list[str | None]] = {}
-    for fold, row in {row["fold"]: row for row in rows}.items():
+    by_fold = {row["fold"]: row for row in sorted(rows, key=_fold_and_seed)}
+    for fold, row in by_fold.items():
+        heard = row["test_speakers"]
         line = (
             f"Test: {row['test_utterances']} utterances, {row['reference_words']} words, "
-            f"{duration(row['test_seconds'])}, {row['test_speakers']} speakers; "
+            f"{duration(row['test_seconds'])}, {heard} speaker{'' if heard == 1 else 's'}; "
             f"{row['test_rejected']} more were rejected and are not scored. "
             f"Dev: {row['dev_utterances']} utterances, {duration(row['dev_seconds'])}; "
             f"{row['dev_rejected']} more were rejected."
@@ -62,6 +64,11 @@ def sizes(rows: Sequence[Row]) -> str:
     if len(told) == 1:
         return next(iter(told))[0]
     return "\n".join(f"- {_folds(folds)}. {line}" for (line, *_), folds in told.items())
+
+
+def _fold_and_seed(row: Row) -> tuple[str, int]:
+    """The order of rows that differ in these alone: a budget is not as long in every fold."""
+    return str(row["fold"]), row["seed"]
 
 
 def _folds(names: Sequence[str | None]) -> str:
@@ -104,7 +111,7 @@ def _several(rows: Sequence[Row], scored: Sequence[System]) -> Iterator[str]:
     yield "### Each " + " and ".join(names)
     header = ["budget", "decoder", *names, "WER %", "CER %"]
     body = []
-    for row in (row for system in scored for row in system.rows):
+    for row in (row for s in scored for row in sorted(s.rows, key=_fold_and_seed)):
         line = [row["budget"], row["decoder"]]
         line += ["-" if row[k] is None else str(row[k]) for k in names]
         body.append([*line, interval(row, "wer"), interval(row, "cer")])

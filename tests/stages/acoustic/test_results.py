@@ -194,6 +194,17 @@ def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None
     assert sorted(p.name for p in out.iterdir()) == FILES
 
 
+def test_folds_are_listed_by_name_though_a_budget_is_not_as_long_in_each(tmp_path: Path) -> None:
+    folder = scored(tmp_path)
+    lengths = {"b": 50.0, "c": 60.0, "a": 70.0}
+    runs = [finished(tmp_path, folder, fold=f, budget_seconds=s) for f, s in lengths.items()]
+    told = page(results.gather(runs), "x.png")
+    each = told[told.index("### Each fold") :]
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in each.splitlines()]
+    greedy = [row[2] for row in cells if row[:2] == ["1min", "greedy"] and row[2] in lengths]
+    assert greedy == ["a", "b", "c"]
+
+
 def test_rows_tell_how_the_model_was_trained_and_that_dev_chose_it(tmp_path: Path) -> None:
     model, removed = tmp_path / "model", tmp_path / "removed"
     model.mkdir()
