@@ -100,6 +100,11 @@ class CtcSettings(Section):
     checkpoint_activations: bool = Field(
         False, description=CHECKPOINT_ACTIVATIONS, json_schema_extra=NO_RESULT
     )
+    longer: Literal["refuse", "leave_out"] = Field(
+        "refuse",
+        description="what to do with labelled utterances longer than bert.positions: refuse to "
+        "train, or leave them out, listed in dropped.tsv. Dev and test are read in windows",
+    )
     precision: Precision = Field("auto", description=PRECISION)
     validate_every: int = Field(
         0,
@@ -121,6 +126,8 @@ class CtcSettings(Section):
         values = super().signed()
         if self.accumulate == 1:
             del values["accumulate"]
+        if self.longer == "refuse":
+            del values["longer"]
         if not self.validate_every:
             del values["validate_every"]
         return values

@@ -11,7 +11,7 @@ from pipeline import plugins
 from pipeline.finetune_settings import CtcSettings
 from pipeline.recipe import FRONT_ENDS, BertSettings, Section
 from pipeline.stage import StepContext
-from stages.acoustic.labelled import Labelled, count_frames, refuse_longer
+from stages.acoustic.labelled import Labelled, count_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,6 +179,8 @@ def _encoded(lengths: Mapping[str, int], model: AcousticModel) -> dict[str, int]
 def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str, NDArray[Any]]:
     """Log-probabilities (frames, targets) of every utterance of a split, by id.
 
+    Those longer than the model has positions are read in windows that overlap.
+
     Args:
         folders: `model`, `manifest` and what the model's front-end reads of a split.
     """
@@ -187,6 +189,7 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str
     from pipeline.manifest import Manifest
     from pipeline.training import pad
     from stages.acoustic.model import AcousticModel
+    from stages.acoustic.windows import log_probs as log_probs_in_windows
 
     model = AcousticModel.from_pretrained(folders["model"]).eval()
     torch.nn.Module.to(model, ctx.device)
@@ -195,10 +198,11 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str
     features = module.open_split(settings, folders, ctx.device)
     manifest = Manifest.load(folders["manifest"])
     frames = count_frames(features, [u.id for u in manifest])
-    refuse_longer(model, frames)
     by_length = sorted(frames, key=lambda i: (frames[i], i))
+    long = [name for name in by_length if frames[name] > model.encoder.longest_frames]
+    del by_length[len(by_length) - len(long) :]
     found: dict[str, NDArray[Any]] = {}
-    with ctx.progress(len(by_length), "log-probabilities", "utterances") as progress:
+    with ctx.progress(len(frames), "log-probabilities", "utterances") as progress:
         for start in range(0, len(by_length), 8):
             names = by_length[start : start + 8]
             feats, lengths_B = pad([features(n) for n in names])
@@ -207,4 +211,12 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str
             for name, row, length in zip(names, log_probs, model.frames(lengths_B), strict=True):
                 found[name] = row[: int(length)].copy()
             progress.update(len(names))
+        for name in long:
+            found[name] = log_probs_in_windows(model, features(name), ctx.device)
+            progress.update()
+    if long:
+        ctx.say(
+            f"{len(long)} of {len(found)} utterances have more than "
+            f"{model.encoder.longest_frames} frames and were read in windows that overlap"
+        )
     return found

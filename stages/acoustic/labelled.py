@@ -53,12 +53,28 @@ class Labelled:
         return told
 
     def usable(self, ctx: StepContext, model: AcousticModel) -> dict[str, int]:
-        """Frames by utterance, without those too short for their labels, which are listed."""
+        """Frames by utterance, without those too short for their labels, which are listed.
+
+        So are those longer than the model has positions, where the settings leave them out.
+
+        Raises:
+            UserError: an utterance is too long.
+            RunError: none is left.
+        """
         every = count_frames(self._features, self._labels)
-        refuse_longer(model, every)
-        needs = self.needs(model, every)
+        most = model.encoder.longest_frames
+        long = {name: frames for name, frames in every.items() if frames > most}
+        if self._settings.longer == "refuse" or len(long) == len(every):
+            refuse_longer(model, every)
+        needs = [row for row in self.needs(model, every) if row[0] not in long]
         dropped = [row for row in needs if row[1] < row[2]]
         lines = [f"{name}\t{have} frames\t{need} needed" for name, have, need in dropped]
+        lines += [f"{name}\t{frames} frames\tat most {most}" for name, frames in long.items()]
+        if long:
+            ctx.say(
+                f"{len(long)} of {len(every)} utterances are longer than the model's {most} "
+                f"frames and left out of the training: see {DROPPED}"
+            )
         table = "".join(f"{line}\n" for line in ["utt_id\tframes\tneeded", *lines])
         (ctx.folder / DROPPED).write_text(table, "utf-8")
         if dropped:

@@ -306,3 +306,16 @@ def test_an_utterance_longer_than_the_positions_is_named(lm: Path, context: Make
     made = labelled(lm, {"a": 40, "b": 100_000}, {"a": "go", "b": "see"})
     with pytest.raises(UserError, match=r"(?s)Utterance b is too long.*bert\.positions.*100000"):
         made.usable(context("model"), model())
+
+
+def test_an_utterance_longer_than_the_positions_may_be_left_out_and_is_listed(
+    lm: Path, context: MakeContext
+) -> None:
+    leave_out = {"longer": "leave_out"}
+    made = labelled(lm, {"a": 40, "b": 100_000}, {"a": "go", "b": "see"}, **leave_out)
+    ctx = context("model")
+    assert made.usable(ctx, model()) == {"a": 40}
+    assert "b\t100000 frames\tat most" in (ctx.folder / "dropped.tsv").read_text()
+    alone = labelled(lm, {"b": 100_000}, {"b": "see"}, **leave_out)
+    with pytest.raises(UserError, match="Utterance b is too long"):
+        alone.usable(ctx, model())
