@@ -23,6 +23,7 @@ from pipeline.cli_options import EXP, SET
 from pipeline.cli_report import report
 from pipeline.cli_transcribe import transcribe
 from pipeline.console import say
+from pipeline.disk import refusal
 from pipeline.errors import UserError, VqasrError, brief, nearest
 
 if TYPE_CHECKING:
@@ -147,13 +148,14 @@ def _tell_pending(job: Run, pending: list[Step]) -> None:
 
 def _results(recipe: Recipe, job: Run) -> None:
     """Write results.json, RESULTS.md and the plot, and show the table; or say why there is none."""
-    from stages.acoustic.publish import publish, unfinished
+    from stages.acoustic.publish import publish, unfinished, verify
 
     left = unfinished(job.examine(), job.kept)
     if left:
         more = f", and {len(left) - 1} more steps are not done" if len(left) > 1 else ""
         say(f"{recipe.name}: no table of results: {left[0].step.title} is {left[0].state}{more}")
     else:
+        verify(job.steps, job.store, job.rebuild)
         click.echo(publish(recipe, job.steps, job.store, job.links))
 
 
@@ -326,8 +328,10 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:  # a full disk, say: nothing that a traceback would explain
+        refused = refusal(error, Path(error.filename or "."))
         where = f": {error.filename}" if error.filename else ""
-        click.echo(f"vqasr: {error.strerror or error}{where}", err=True)
+        told = refused.text() if refused else f"{error.strerror or error}{where}"
+        click.echo(f"vqasr: {told}", err=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         signal.setitimer(signal.ITIMER_REAL, 0)

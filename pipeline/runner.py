@@ -6,16 +6,17 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.console import say
 from pipeline.curves import open_curves
+from pipeline.disk import refusal
 from pipeline.errors import RunError, UserError, VqasrError, brief
 from pipeline.freshness import StepState, examine
 from pipeline.stage import Step, StepContext
+from pipeline.step_log import log_file
 from pipeline.store import Store
 
 
@@ -108,7 +109,7 @@ class Run:
         remedy = f"{self.command} --stop-stage {until}"
         earlier = replace(self, first=None, last=until, force=False)
         if not any(step is state.step for step in earlier.pending()):
-            remedy = self._rebuild(state.step)  # what reads it there is done
+            remedy = self.rebuild(state.step)  # what reads it there is done
         raise UserError(
             f"Stage {state.step.title} is {state.state}{why}, and --stage starts after it.",
             remedy=remedy,
@@ -191,7 +192,7 @@ class Run:
         return None if state.state == "done" and not forced else state
 
     def _verified_inputs(self, step: Step) -> dict[str, str]:
-        return {role: self.store.verify(s, self._rebuild(s)) for role, s in step.inputs.items()}
+        return {role: self.store.verify(s, self.rebuild(s)) for role, s in step.inputs.items()}
 
     def _announce(self, count: str, state: StepState, resumed: bool) -> None:
         say(f"{count} {state.step.title}" + (", going on where it stopped" if resumed else ""))
@@ -203,13 +204,14 @@ class Run:
         self._link(step)
         say(f"  done in {stamp.seconds:.0f} s")
 
-    def _rebuild(self, step: Step) -> str:
+    def rebuild(self, step: Step) -> str:
+        """The command that makes the step's artifact anew."""
         return f"{self.command} --stage {step.number} --stop-stage {step.number} --force"
 
     def _work(self, step: Step, resumed: bool) -> float:
         """Run the step in its open folder; the seconds that it took."""
         start = time.monotonic()
-        with self._log_file(step) as log_path:
+        with log_file(self.links / "logs" / f"{step.link_name}.log") as log_path:
             context = StepContext(
                 folder=self.store.partial(step),
                 inputs={role: self.store.path(s) for role, s in step.inputs.items()},
@@ -218,38 +220,17 @@ class Run:
             )
             try:
                 step.run(context)
-            except VqasrError as error:
-                logging.getLogger("vqasr").exception("failed")
-                error.log = str(log_path)
-                raise
             except KeyboardInterrupt:
                 say(f"  interrupted in {step.title}; run again to go on")
                 raise
             except Exception as error:
                 logging.getLogger("vqasr").exception("failed")
-                failed = RunError(f"{step.title} failed: {brief(error)}")
+                failed = _told(step, error, context.folder)
                 failed.log = str(log_path)
+                if failed is error:
+                    raise
                 raise failed from error
         return time.monotonic() - start
-
-    @contextmanager
-    def _log_file(self, step: Step) -> Iterator[Path]:
-        """Everything that is logged while the step works goes to its own file."""
-        path = self.links / "logs" / f"{step.link_name}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-        root, ours = logging.getLogger(), logging.getLogger("vqasr")
-        level = root.level
-        root.setLevel(logging.INFO)
-        ours.setLevel(logging.DEBUG)
-        root.addHandler(handler)
-        try:
-            yield path
-        finally:
-            root.removeHandler(handler)
-            root.setLevel(level)
-            handler.close()
 
     def _link(self, step: Step) -> None:
         """exp/<recipe>/<number>-<stage>-<label> -> the artifact, relative and replaced at once."""
@@ -271,3 +252,16 @@ class Run:
         for link in self.links.glob("[0-9]-*"):
             if link.is_symlink() and link.name not in planned:
                 link.unlink(missing_ok=True)  # another run of the recipe may be faster
+
+
+def _told(step: Step, error: Exception, folder: Path) -> VqasrError:
+    """What a person is told of a step that failed: in its own words, where it has some."""
+    if isinstance(error, UserError):
+        return error
+    refused = refusal(error, folder)
+    if refused is not None:
+        refused.what = f"{step.title}: {refused.what}"
+        return refused
+    if isinstance(error, VqasrError):
+        return error
+    return RunError(f"{step.title} failed: {brief(error)}")

@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
@@ -32,6 +32,7 @@ INPUTS = "inputs.json"  # in a .partial folder: what its content was made from
 SCRATCH = "scratch/"  # in a .partial folder: what goes when the step is done
 NOT_HASHED = {STAMP, AUDIO_ROOT, INPUTS}
 HALF = ".tmp"  # ends the name of what a kill left half written
+HALVES = (f"*{HALF}", f"{HALF}*")  # the other is safetensors' own
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Store:
         if step.audio_root is not None:
             with open(folder / AUDIO_ROOT, "w", encoding="utf-8") as file:
                 file.writelines(audio_place(step.audio_root, step.audio_files))
-        outputs = hash_outputs(folder)
+        outputs = _made_durable(folder)
         stamp = Stamp(
             signature=step.signature,
             title=step.title,
@@ -208,8 +209,8 @@ class Store:
         if not is_told:
             write_atomically(told, audio_place(step.audio_root, step.audio_files))
 
-    def verify(self, step: Step, rebuild: str) -> str:
-        """Hash a finished artifact and return its digest.
+    def verify(self, step: Step, rebuild: str, names: Collection[str] | None = None) -> str:
+        """Hash a finished artifact, or those of its files named, and return its digest.
 
         Raises:
             RunError: it is not what its stamp says; `rebuild` is the command that makes it anew.
@@ -217,8 +218,12 @@ class Store:
         stamp, folder = self.stamp(step), self.path(step)
         if stamp is None:
             raise RunError(f"{step.title} is not there.", remedy=rebuild)
-        there = hash_outputs(folder)
-        for name in sorted(set(there) | set(stamp.outputs)):
+        if names is None:
+            there = hash_outputs(folder)
+            names = set(there) | set(stamp.outputs)
+        else:
+            there = {n: file_sha256(folder / n) for n in names if (folder / n).is_file()}
+        for name in sorted(names):
             if there.get(name) != stamp.outputs.get(name):
                 state = "is missing" if name not in there else "is not what was written"
                 raise RunError(f"{folder / name} {state} (its checksum differs).", remedy=rebuild)
@@ -248,6 +253,22 @@ def hash_outputs(folder: Path) -> dict[str, str]:
     return {name: file_sha256(p) for name, p in hashed.items()}
 
 
+def _made_durable(folder: Path) -> dict[str, str]:
+    """The hashes of a finished step's outputs, which a power cut takes no more.
+
+    What a kill left half written goes. A stamp that outlived what it speaks of would be a lie.
+    """
+    for half in (path for pattern in HALVES for path in folder.rglob(pattern)):
+        if not half.relative_to(folder).as_posix().startswith(SCRATCH):
+            half.unlink()
+    outputs = hash_outputs(folder)
+    for name in outputs:
+        sync(folder / name)
+    for place in sorted({(folder / name).parent for name in outputs}):
+        sync(place)
+    return outputs
+
+
 def digest(outputs: Mapping[str, str]) -> str:
     """One hash for all outputs."""
     return hashlib.sha256(json.dumps(dict(outputs), sort_keys=True).encode()).hexdigest()[:16]
@@ -272,9 +293,9 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str | bytes]) -
     sync(path.parent)
 
 
-def sync(folder: Path) -> None:
-    """Make renames in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file, or the renames in a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,14 @@ from pipeline.freshness import StepState
 from pipeline.recipe import Recipe
 from pipeline.stage import Step
 from pipeline.store import Store, write_atomically
+from stages.acoustic.finetune import TRAINING
+from stages.acoustic.lm_stage import LM_FACTS
 from stages.acoustic.notes import overlap
 from stages.acoustic.results import PAGE, PLOT, Results, Scored, files, gather, write_results
+from stages.acoustic.score_stage import CONFUSIONS, COUNTS, SCORES
 from stages.acoustic.tables import compare, format_table
 
+SUMMARY = "summary.json"  # of a step of stage 0
 TABLE = "table.txt"  # as the last run that changed the results has shown it
 
 
@@ -31,6 +35,27 @@ def unfinished(states: Sequence[StepState], facts: Sequence[Step]) -> list[StepS
         if s.state in ("stale", "interrupted")
         or (s.state != "done" and (s.step.stage == "score" or id(s.step) in read))
     ]
+
+
+def verify(steps: Sequence[Step], store: Store, rebuild: Callable[[Step], str]) -> None:
+    """Hash what results are made of: they are told again at every run, and nothing else reads it.
+
+    Args:
+        rebuild: the command that makes a step's artifact anew.
+
+    Raises:
+        RunError: a file is not what was written.
+    """
+    for score in (step for step in steps if step.stage == "score"):
+        decode = score.inputs["hypotheses"]
+        model, test = decode.inputs["model"], decode.inputs["manifest"]
+        dev = decode.inputs["tuned"].inputs["manifest"]
+        read = [(score, (SCORES, COUNTS, CONFUSIONS)), (decode.inputs["lm"], (LM_FACTS,))]
+        read += [(step, (SUMMARY,)) for step in (model.inputs["budget"], test, dev)]
+        if store.stamp(model) is not None:  # it need not be there any more
+            read.append((model, (TRAINING,)))
+        for step, names in read:
+            store.verify(step, rebuild(step), names)
 
 
 def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -> str:
@@ -87,5 +112,5 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
 
 def _summary(store: Store, prepared: Step) -> dict[str, Any]:
     """What a step of stage 0 says of its content."""
-    told: dict[str, Any] = json.loads((store.path(prepared) / "summary.json").read_text("utf-8"))
+    told: dict[str, Any] = json.loads((store.path(prepared) / SUMMARY).read_text("utf-8"))
     return told

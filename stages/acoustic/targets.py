@@ -8,6 +8,7 @@ Words: the words of the text in sorted order, for a small closed vocabulary such
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -121,32 +122,33 @@ def _train_pieces(path: Path, settings: TextSettings, sentences: Iterable[str]) 
 
     The text is handed over in memory: a model trained from a file holds the file's path.
     """
-    with open(path, "wb") as model:
-        try:
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences),
-                model_writer=model,
-                vocab_size=settings.pieces,
-                model_type=settings.piece_type,
-                hard_vocab_limit=False,
-                character_coverage=1.0,
-                required_chars="".join(letters(settings.alphabet)),
-                normalization_rule_name="identity",
-                num_threads=1,
-                shuffle_input_sentence=False,
-                max_sentence_length=1_000_000,
-                unk_id=0,
-                bos_id=-1,
-                eos_id=-1,
-                pad_id=-1,
-                minloglevel=2,
-            )
-        except (RuntimeError, OSError) as error:
-            raise UserError(
-                f"SentencePiece makes no {settings.pieces} pieces of this text.",
-                constraint="more pieces than letters, fewer than the text has parts of words",
-                found=str(error).splitlines()[-1],
-                remedy="change text.pieces, or give more text for the language model",
-            ) from error
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            vocab_size=settings.pieces,
+            model_type=settings.piece_type,
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            required_chars="".join(letters(settings.alphabet)),
+            normalization_rule_name="identity",
+            num_threads=1,
+            shuffle_input_sentence=False,
+            max_sentence_length=1_000_000,
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"SentencePiece makes no {settings.pieces} pieces of this text.",
+            constraint="more pieces than letters, fewer than the text has parts of words",
+            found=str(error).splitlines()[-1],
+            remedy="change text.pieces, or give more text for the language model",
+        ) from error
+    path.write_bytes(model.getvalue())  # a full disk is none of the text's faults
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
     return [BLANK, *(pieces.id_to_piece(i) for i in range(1, len(pieces)))]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 SAVE = "save"
+TRAININGS = ("quantizer", "BERT", "CTC")  # bars whose units are updates
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,46 @@ def child_main(
     with open(os.devnull, "w") as nowhere:
         sys.stdout = sys.stderr = nowhere
         work(*arguments)
+
+
+def watched_program(
+    trace: Path, said: Path, fault: Path | None, arguments: tuple[str, ...]
+) -> None:
+    """`vqasr` with these arguments, which tells its steps and units of progress in `trace`.
+
+    Args:
+        said: where its output and its errors go.
+        fault: what `interpose.tell` wrote, to be met.
+    """
+    from tqdm import tqdm
+
+    from pipeline.console import Progress
+    from pipeline.runner import Run
+    from tests.faults import interpose
+
+    tqdm.set_lock(threading.RLock())
+    handle = os.open(trace, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    update, work = Progress.update, Run._work
+
+    def told(bar: Progress, count: int = 1, note: str = "") -> None:
+        update(bar, count, note)
+        if count == 1:
+            _tell(handle, bar.what, bar.done)
+
+    def told_work(run: Run, step: Any, resumed: bool) -> float:
+        os.write(handle, f"step\t{step.title}\n".encode())
+        return work(run, step, resumed)
+
+    setattr(Progress, "update", told)  # noqa: B010
+    setattr(Run, "_work", told_work)  # noqa: B010
+    output = os.open(said, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(output, number)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    if fault is not None:
+        interpose.arm(fault)
+    program(*arguments)
 
 
 def _tell(handle: int, what: str, number: int) -> None:

@@ -9,20 +9,50 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from pipeline.cli import INTERRUPTED
+from tests.faults import interpose
 from tests.faults.child import SAVE, Moment, child_main
 
-PRELOADED = ("stages.quantizer.fairseq.train", "pipeline.cli", "transformers")
+PRELOADED = (
+    "__main__",
+    "stages.quantizer.fairseq.train",
+    "stages.quantizer.plots",
+    "stages.quantizer.inference",
+    "stages.quantizer.model",
+    "stages.units.corpus",
+    "stages.units.bert",
+    "stages.units.vocabulary",
+    "stages.units.guesses",
+    "stages.units.attention",
+    "stages.acoustic.model",
+    "stages.acoustic.encoders",
+    "stages.acoustic.results",
+    "stages.acoustic.plots",
+    "stages.acoustic.decoders.lexicon_beam",
+    "stages.acoustic.targets",
+    "stages.acoustic.ngram",
+    "stages.acoustic.publish",
+    "pipeline.cli",
+    "stages.plan",
+    "pipeline.training",
+    "transformers.models.bert.modeling_bert",
+    "filelock",
+    "scipy.signal",
+    "soxr",
+    "soundfile",
+)
 LIMIT_SECONDS = 300.0
 POLL_SECONDS = 0.002
 HALF = ".tmp"
@@ -85,7 +115,7 @@ def run(job: Job, moments: Sequence[Moment], trace: Path) -> Told:
     for moment in [*moments, None]:
         trace.unlink(missing_ok=True)
         start = time.monotonic()
-        child = _start(job, trace, moment)
+        child = start(child_main, (trace, moment, job.work, job.arguments))
         _wait(child, job, told, _Aim(moment, job, trace) if moment else None)
         if moment and child.is_alive():
             assert child.pid is not None
@@ -135,12 +165,28 @@ class _Aim:
         return now >= self.due and self.moment.call is None  # else it kills itself
 
 
-def _start(job: Job, trace: Path, moment: Moment | None) -> BaseProcess:
+def start(work: Callable[..., None], arguments: tuple[Any, ...]) -> BaseProcess:
+    """Call `work` in a child of the server, which has the slow imports behind it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
-    child = context.Process(target=child_main, args=(trace, moment, job.work, job.arguments))
+    with _interposed():
+        multiprocessing.forkserver.ensure_running()
+    child = context.Process(target=work, args=arguments)
     child.start()
     return child
+
+
+@contextmanager
+def _interposed() -> Iterator[None]:
+    """Programs that are started meanwhile load the library of interpose.py."""
+    before = os.environ.get("LD_PRELOAD")
+    interpose.load_into_children()
+    try:
+        yield
+    finally:
+        os.environ.pop("LD_PRELOAD", None)
+        if before is not None:
+            os.environ["LD_PRELOAD"] = before
 
 
 def _wait(child: BaseProcess, job: Job, told: Told, aim: _Aim | None) -> None:

@@ -33,8 +33,6 @@ from stages.quantizer.fairseq.task import SESSION, Session, not_finite
 from stages.quantizer.history import History, Record, in_words
 from stages.quantizer.model import QuantizerConfig
 
-AT_ONCE_HOURS = 1e-9  # of training, after which fairseq saves and stops
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -103,7 +101,9 @@ def train(
                 logging.getLogger("vqasr").info(in_words(record))
             on_update(update, figures)
             if interrupt.requested():
-                cfg.optimization.stop_time_hours = AT_ONCE_HOURS
+                # Then fairseq saves and stops. Not by its limit of time, which a clock that is
+                # set back never reaches.
+                cfg.optimization.max_update = update
 
         history = History(0 if settings.type == "none" else settings.codes)
         session = Session(crops, after_update, history, Doctor(settings, seed, say))
