@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 TEST_ENV := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all bench lint
+.PHONY: help setup demo test test-all bench faults lint
 
 help: ## list the targets
 	@echo "make TARGET [VENV=DIR] [PYTHON=python3.12] [ARGS=...]"
@@ -30,6 +30,9 @@ test-all: setup ## set up, then run the tests and the long ones
 
 bench: setup ## set up, then measure ours against others in the same run; ARGS names some
 	$(TEST_ENV) "$(BIN)/python" -m tests.benchmarks $(ARGS)
+
+faults: setup ## set up, then kill every stage over and over, and run the tests of all cases of faults
+	$(TEST_ENV) "$(BIN)/python" -m tests.faults $(ARGS)
 
 lint: setup ## style and types
 	"$(BIN)/python" -m ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,10 @@ def write(path: Path, samples: Samples, rate_hz: int = SAMPLE_RATE_HZ) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     peak = float(np.abs(samples).max(initial=0.0))
-    soundfile.write(path, samples / peak if peak > 1 else samples, rate_hz, "PCM_16", format="FLAC")
+    scaled = samples / peak if peak > 1 else samples
+    file = io.BytesIO()  # libsndfile would blame its decoder for a full disk
+    soundfile.write(file, scaled, rate_hz, "PCM_16", format="FLAC")
+    path.write_bytes(file.getvalue())
 
 
 def file_sha256(path: Path) -> str:

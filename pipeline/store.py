@@ -95,7 +95,8 @@ class Store:
             owner_path.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
             yield
         finally:
-            owner_path.unlink(missing_ok=True)
+            with suppress(OSError):  # it only says who has the lock
+                owner_path.unlink()
             lock.release()
 
     def shared(self, step: Step) -> AbstractContextManager[None]:

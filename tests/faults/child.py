@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,13 +66,18 @@ def child_main(
 
 
 def watched_program(
-    trace: Path, said: Path, fault: Path | None, arguments: tuple[str, ...]
+    trace: Path,
+    said: Path,
+    fault: Path | None,
+    set_back_seconds: float,
+    arguments: tuple[str, ...],
 ) -> None:
     """`vqasr` with these arguments, which tells its steps and units of progress in `trace`.
 
     Args:
         said: where its output and its errors go.
         fault: what `interpose.tell` wrote, to be met.
+        set_back_seconds: by which the clock is set back after the first unit of progress.
     """
     from tqdm import tqdm
 
@@ -81,12 +87,14 @@ def watched_program(
 
     tqdm.set_lock(threading.RLock())
     handle = os.open(trace, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-    update, work = Progress.update, Run._work
+    update, work, clock = Progress.update, Run._work, time.time
 
     def told(bar: Progress, count: int = 1, note: str = "") -> None:
         update(bar, count, note)
         if count == 1:
             _tell(handle, bar.what, bar.done)
+        if set_back_seconds:
+            setattr(time, "time", lambda: clock() - set_back_seconds)  # noqa: B010
 
     def told_work(run: Run, step: Any, resumed: bool) -> float:
         os.write(handle, f"step\t{step.title}\n".encode())

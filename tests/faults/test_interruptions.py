@@ -58,7 +58,7 @@ class Moment:
 MOMENTS = [
     Moment(KILL, "prepare", "write", "audio/train-03.flac"),
     Moment("SIGTERM", "prepare", "write", "audio/train-07.flac"),
-    Moment(FULL, "prepare", "write", "audio/train-09.flac"),  # by libsndfile
+    Moment(FULL, "prepare", "write", "audio/train-09.flac"),
     Moment(KILL, "prepare", "write", "manifest.jsonl"),
     Moment(KILL, "prepare", "rename", ""),
     Moment(READ_ONLY, "quantizer", "open", "scratch/checkpoint-00000002.tmp"),

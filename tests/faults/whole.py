@@ -58,8 +58,14 @@ class Whole:
     def log(self) -> Path:
         return self.folder / "calls.txt"
 
-    def start(self, *options: str, fault: Fault | None = None, logged: bool = False) -> BaseProcess:
-        """A process that runs the recipe."""
+    def start(
+        self,
+        *options: str,
+        fault: Fault | None = None,
+        logged: bool = False,
+        set_back_seconds: float = 0.0,
+    ) -> BaseProcess:
+        """A process that runs the recipe; its clock may be set back while it works."""
         for path in (self.log, self._file("trace"), self._file("said")):
             path.unlink(missing_ok=True)
         armed = None
@@ -69,7 +75,7 @@ class Whole:
         else:
             self._file("fault").unlink(missing_ok=True)
         words = ("run", str(self.recipe), "--exp", str(self.exp), *options)
-        told = (self._file("trace"), self._file("said"), armed, words)
+        told = (self._file("trace"), self._file("said"), armed, set_back_seconds, words)
         return kills.start(watched_program, told)
 
     def run(
@@ -78,10 +84,13 @@ class Whole:
         fault: Fault | None = None,
         logged: bool = False,
         kill_after: float | None = None,
+        set_back_seconds: float = 0.0,
     ) -> Ended:
         """Run the recipe in a process until it ends, by itself, at the fault or by a kill."""
         began = time.monotonic()
-        process = self.start(*options, fault=fault, logged=logged)
+        process = self.start(
+            *options, fault=fault, logged=logged, set_back_seconds=set_back_seconds
+        )
         if kill_after is not None:
             process.join(kill_after)
             process.kill()
@@ -93,16 +102,21 @@ class Whole:
         if process.exitcode is None:
             process.kill()
             raise RuntimeError(f"no end after {LIMIT_SECONDS:.0f} s\n{self.said}")
-        fault = self._file("fault")
         found = Ended(
             process.exitcode,
-            fault.exists() and interpose.met(fault),
+            self.met,
             time.monotonic() - began if began else 0.0,
             self.said,
             Counter(self._updates()),
         )
         self.updates += found.updates
         return found
+
+    @property
+    def met(self) -> bool:
+        """Whether the fault of the last process has happened."""
+        fault = self._file("fault")
+        return fault.exists() and interpose.met(fault)
 
     @property
     def said(self) -> str:
