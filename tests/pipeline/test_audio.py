@@ -130,3 +130,10 @@ def test_band_limiting_removes_what_lies_above() -> None:
     limited = audio.band_limit(low + high, 4000)
     np.testing.assert_allclose(limited[2000:-2000], low[2000:-2000], atol=0.01)
     assert audio.band_limit(low, 8000) is low
+
+
+@pytest.mark.case(8)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_told_as_one() -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        audio.write(Path("/dev/full"), TONE)

@@ -144,6 +144,7 @@ def test_help_ends_with_0(
     assert all(name in told for name in ("run", "status", "compare", "check", "prune"))
 
 
+@pytest.mark.case(7)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_a_run_with_130(tmp_path: Path, number: signal.Signals) -> None:
     script = (
@@ -368,6 +369,7 @@ def test_a_folder_of_results_that_cannot_be_is_told(
         assert "/dev/null is not a folder" in result.exception.what
 
 
+@pytest.mark.case(8)
 def test_a_folder_that_may_not_be_written_is_told_before_any_work(
     recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,7 +391,8 @@ def test_a_folder_that_the_system_refuses_is_told_before_any_work(
     assert "cannot be made: Read-only file system" in result.exception.what
 
 
-def test_a_full_disk_is_one_line_and_status_1(
+@pytest.mark.case(8)
+def test_a_full_disk_is_named_with_status_1(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
@@ -397,7 +400,10 @@ def test_a_full_disk_is_one_line_and_status_1(
 
     monkeypatch.setattr(module, "_load", full)
     assert exit_status(monkeypatch, "status", recipe_path) == 1
-    assert capsys.readouterr().err == "vqasr: No space left on device: x/stamp.json\n"
+    what, found, remedy = capsys.readouterr().err.splitlines()
+    assert what == "vqasr: The disk is full: x/stamp.json could not be written."
+    assert "MB free" in found
+    assert "make space" in remedy
 
 
 def test_compare_of_a_recipe_without_results_lists_those_there_are(tmp_path: Path) -> None:

@@ -58,6 +58,39 @@ def test_a_finished_artifact_holds_its_outputs_and_a_stamp(tmp_path: Path) -> No
     assert "python" in stamp.versions
 
 
+@pytest.mark.case(1)
+@pytest.mark.parametrize("half", ["history.jsonl.0f.tmp", ".tmpPiUxlY", "sub/.tmpPiUxlY"])
+def test_what_a_kill_left_half_written_is_in_no_artifact(tmp_path: Path, half: str) -> None:
+    """safetensors writes into `.tmpXXXXXX` before it renames."""
+    store = Store(tmp_path / "store")
+    folder, _ = store.open_partial(STEP, {})
+    (folder / half).parent.mkdir(exist_ok=True)
+    (folder / half).write_text("ha")
+    make(store)
+    assert not (store.path(STEP) / half).exists()
+    stamp = store.stamp(STEP)
+    assert stamp is not None
+    assert list(stamp.outputs) == ["sub/lm.arpa"]
+
+
+def test_outputs_are_on_the_disk_before_their_stamp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may take what was not synced, and leave a stamp that was."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def told(handle: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name.partition(".json")[0])
+        fsync(handle)
+
+    monkeypatch.setattr(store_module.os, "fsync", told)
+    make(Store(tmp_path / "store"))
+    for name in ("lm.arpa", "sub"):
+        assert name in synced
+        assert synced.index(name) < synced.index("stamp")
+
+
 def test_the_digest_depends_on_names_and_content_alone(tmp_path: Path) -> None:
     digests = []
     for name, file, text in (("a", "x", "1"), ("b", "x", "1"), ("c", "y", "1"), ("d", "x", "2")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import random
@@ -144,6 +145,18 @@ def test_a_word_that_the_text_lacks_is_named_where_words_are_targets(tmp_path: P
 
 def test_number_of_pieces_is_the_recipes(tmp_path: Path) -> None:
     assert len(Targets.load(make(tmp_path, BPE))) == 45
+
+
+@pytest.mark.case(8)
+def test_a_full_disk_is_not_blamed_on_the_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        make(tmp_path, UNIGRAM)
 
 
 def test_too_few_pieces_for_the_alphabet_are_refused(tmp_path: Path) -> None:
