@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,7 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def log_file(path: Path) -> Iterator[Path]:
-    """Everything that is logged meanwhile goes to the file at `path`, behind what is there."""
+    """Everything that is logged meanwhile goes to the file at `path`, behind what is there.
+
+    So do tracebacks of threads, such as TensorBoard's: what they failed for fails the step too,
+    or does not matter.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _Log(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
@@ -19,12 +24,18 @@ def log_file(path: Path) -> Iterator[Path]:
     root.setLevel(logging.INFO)
     ours.setLevel(logging.DEBUG)
     root.addHandler(handler)
+    hook, threading.excepthook = threading.excepthook, _log_error
     try:
         yield path
     finally:
+        threading.excepthook = hook
         root.removeHandler(handler)
         root.setLevel(level)
         handler.close()
+
+
+def _log_error(of_thread: threading.ExceptHookArgs) -> None:
+    logging.getLogger("vqasr").error("in a thread", exc_info=of_thread.exc_value)
 
 
 class _Log(logging.FileHandler):

@@ -280,6 +280,9 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str | bytes]) -
 
     Several processes, on several machines, may write the same file at once: the last one's
     content stays.
+
+    Raises:
+        OSError: it cannot be written; the error tells the file.
     """
     beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}{HALF}")
     try:
@@ -289,6 +292,9 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str | bytes]) -
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)  # still there only after an error
     sync(path.parent)

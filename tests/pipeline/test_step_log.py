@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -36,4 +37,18 @@ def test_on_a_full_disk_the_work_fails_for_its_own_reasons(
     with pytest.raises(ValueError, match="its own"), log_file(Path("/dev/full")):
         logging.getLogger("vqasr").info("no room for this")
         raise ValueError("its own")
+    assert capsys.readouterr().err == ""
+
+
+def test_what_goes_wrong_in_a_thread_stands_in_the_log_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise OSError("no room for curves")
+
+    with log_file(tmp_path / "3-bert.log") as path:
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert "OSError: no room for curves" in path.read_text("utf-8")
     assert capsys.readouterr().err == ""

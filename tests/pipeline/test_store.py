@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -272,6 +273,20 @@ def test_writing_atomically_leaves_the_old_file_until_the_new_one_is_whole(
     assert path.read_text() == "old"
     write_atomically(path, "new")
     assert path.read_text() == "new"
+
+
+@pytest.mark.case(8)
+def test_a_file_that_finds_no_room_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store_module.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as told:
+        write_atomically(tmp_path / "results.json", "[]")
+    assert told.value.filename == str(tmp_path / "results.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_processes_that_write_at_once_leave_one_whole_file(
