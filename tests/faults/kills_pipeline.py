@@ -23,10 +23,8 @@ KILLED = -signal.SIGKILL
 ALIKE = 2  # of the calls that one place in the code makes, so many are tried
 MOST_MISSES = 20  # of kills at random: a process that was through before
 
-# What differs between calls of one place: signatures, numbers, the names of steps.
-_SIGNATURE = re.compile(r"[0-9a-f]{16}")
-_STEP = re.compile(r"(?<=/)(\.?\d-)[a-z]+[^/.]*")
-_NUMBER = re.compile(r"[\w-]*\d[\w-]*(?=\.)|\d+")
+# What differs between calls of one place: signatures, names of steps and recordings, numbers.
+_DIFFERS = re.compile(r"[0-9a-f]{16}|(?<=/\d-)[^/.]+|(?<=/\.\d-)[^/.]+|(?<=/audio/)[^/.]+|\d+")
 
 
 @dataclass
@@ -52,8 +50,7 @@ class Told:
 
 def place(call: Call) -> Call:
     """What calls of one place in the code have in common."""
-    path = _SIGNATURE.sub("*", call.path)
-    return Call(call.operation, _NUMBER.sub("*", _STEP.sub(r"\1*", path)))
+    return Call(call.operation, _DIFFERS.sub("*", call.path))
 
 
 def faults(calls: Sequence[Call], number: int) -> list[Fault]:

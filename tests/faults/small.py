@@ -68,7 +68,8 @@ def values(root: Path, frontend: str = "unit_bert") -> dict[str, Any]:
             "validate_every": 3,
             **training,
         },
-        "text": {"units": "sentencepiece", "pieces": 34},
+        # Of word pieces the search has equals, among which it chooses by where they lie in memory.
+        "text": {"units": "letters"},
         "lm": {"order": 2},
         "frontend": frontend,
         "finetune": {"batch_frames": 100, "subsample": 1, "validate_every": 3, **training},

@@ -236,6 +236,8 @@ def test_a_setting_makes_stale_what_depends_on_it(
         "quantizer.checkpoint_every=5",
         "bert.checkpoint_every=5",
         "finetune.checkpoint_every=5",
+        "discretize.readers=5",
+        "discretize.batch_seconds=50",
         "name=another",
     ],
 )
