@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages import STAGES
+from stages.prepare.listing import FOLDER as LISTS
 from tests.faults.interpose import Call, Fault
 from tests.faults.whole import Ended, Whole, damaged
 
@@ -72,7 +73,7 @@ def _is_of(call: Call, number: int) -> bool:
     if name.endswith(".lock"):
         return False
     if folder == "store":
-        beside = number == 0 and name.startswith("files.json")
+        beside = number == 0 and name.startswith(("files.json", LISTS))
         return beside or name.startswith(f"{STAGES[number]}-")
     if name.lstrip(".").startswith(f"{number}-"):  # a link
         return True

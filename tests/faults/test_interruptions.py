@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from stages.prepare.listing import FOLDER as LISTS
 from tests.faults.conftest import Undisturbed
 from tests.faults.interpose import Call, Fault
 from tests.faults.kills_pipeline import KILLED
@@ -130,12 +131,12 @@ def test_it_ends_as_it_is_to(chain: Chain, moment: Moment) -> None:
     elif moment.kind == FULL:
         assert "The disk is full: " in errors[0]
         assert str(chain.whole.exp) in "".join(errors[:2])
-        assert "make space" in errors[-1]
-        assert len(errors) == 3
+        assert "make space" in errors[2]
+        assert len(errors) <= 4  # the last names the step's log
     elif moment.kind == READ_ONLY:
         assert "could not be written" in errors[0]
         assert "Read-only file system" in errors[1]
-        assert len(errors) == 3
+        assert len(errors) <= 4
 
 
 @pytest.mark.case(1, 2, 4, 7, 8, 13)
@@ -155,6 +156,7 @@ def test_run_again_it_does_nothing_and_stopped_earlier_nothing_later(
     undisturbed: Undisturbed, copied: Any
 ) -> None:
     whole = copied()
+    assert whole.run().code == 0  # remembers the corpus' lists anew
     ended = whole.run(logged=True)
     assert (ended.code, whole.calls()) == (0, [])
     assert "nothing to do" in ended.said
@@ -162,7 +164,7 @@ def test_run_again_it_does_nothing_and_stopped_earlier_nothing_later(
     whole.remove("lm")
     assert whole.run("--stop-stage", "discretize", logged=True).code == 0
     changed = {path.partition("/")[2] for _, path in map(as_pair, whole.calls())}
-    early = ("discretize-", "2-", ".2-", "logs", "tensorboard")
+    early = ("discretize-", "2-", ".2-", "logs", "tensorboard", LISTS)
     assert {name for name in changed if name and not name.startswith(early)} == set()
     assert not list((whole.exp / "store").glob("lm-*/"))
 

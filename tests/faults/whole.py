@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from pipeline.store import HALF
+from stages.prepare.listing import FOLDER as LISTS
 from tests.faults import interpose, kills
 from tests.faults.child import TRAININGS, watched_program
 from tests.faults.interpose import Call, Fault
@@ -184,15 +185,15 @@ class Whole:
 def content(exp: Path) -> dict[str, str]:
     """SHA-256 of every file that a run leaves, by its path: artifacts, results, where links lead.
 
-    Not of logs and curves, which tell of interruptions, and not of locks. Of stamps all but the
-    time that the work took. What a kill left half done in an artifact is a file more; beside the
-    artifacts it does no harm, and does not count.
+    Not of logs and curves, which tell of interruptions, of what is remembered of the corpus, and
+    of locks. Of stamps all but the time that the work took. What a kill left half done in an
+    artifact is a file more; beside the artifacts it does no harm, and does not count.
     """
     found = {}
     for path in sorted(exp.rglob("*")):
         name = path.relative_to(exp).as_posix()
         parts = name.split("/")
-        told = parts[1:2] in (["logs"], ["tensorboard"]) or name == "store/files.json"
+        told = parts[1:2] in (["logs"], ["tensorboard"], ["files.json"], [LISTS])
         half_beside = len(parts) == 2 and path.suffix == HALF
         if told or half_beside or path.suffix in NOT_COMPARED:
             continue
