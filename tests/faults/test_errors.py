@@ -109,7 +109,7 @@ def unreadable_audio(place: Place) -> list[object]:
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    place.monkeypatch.setattr("stages.prepare.sources.file_sha256", refuse)
+    place.monkeypatch.setattr("stages.prepare.hashes.file_sha256", refuse)
     return place.run()
 
 
