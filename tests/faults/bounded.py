@@ -51,7 +51,8 @@ def outcome(read: Callable[[], Any]) -> list[str]:
 
 
 def run_hostile(folder: Path) -> None:
-    made = {name: make(folder / str(n)) for n, (name, make) in enumerate(hostile.FILES.items())}
+    every = enumerate(hostile.FILES.items())
+    made = {name: make(folder / str(n)) for n, (name, (make, _)) in every}
     hostile.warm_up(folder / "warm")
     bound_memory()
     for name, read in made.items():

@@ -265,32 +265,39 @@ def many_rows(folder: Path) -> Read:
     return units_of(folder)
 
 
-FILES: dict[str, Callable[[Path], Read]] = {
-    "30: a call in a zip": calls(),
-    "30: a call in the old form": calls(_use_new_zipfile_serialization=False),
-    "30: a call in a plain pickle": calls_in_plain_pickle,
-    "30: a tensor that shows a storage many times": shown_many_times,
-    "30: a storage under many names": named_many_times,
-    "30: a compressed part": compressed,
-    "30: a storage that lies": storage_that_lies,
-    "31: code as conv_feature_layers": code_as_layers,
-    "31: _target_": target,
-    "32: a safetensors header of 2^62 bytes": header(2**62),
-    "32: a safetensors header of 99 MB": header(99_000_000),
-    "32: a safetensors header that ends early": header(2, b"{"),
-    "32: a tensor of 2^60 elements": tensor([2**30, 2**30], 2**62),
-    "32: a tensor beyond the file": tensor([2**20], 2**22),
-    "32: a tensor of another size than its shape": tensor([2**40], 16),
-    "32: a codebook of 2^40 codes": config(codes=2**40),
-    "32: a layer of 2^40 channels": config(encoder_layers=[[2**40, 10, 5]]),
-    "32: 10,000 layers": config(encoder_layers=[[8, 10, 5]] * 10**4),
-    "32: 10^9 projections": config(projection_depth=10**9),
-    "32: a Parquet footer of 2 GB": footer(2**31 - 1),
-    "32: a Parquet footer of 4 GB": footer(2**32 - 1),
-    "32: 20 million rows of Parquet": many_rows,
-    "32: units of another codebook": other_units(codes=2),
-    "32: units of another form": other_units(groups=7),
-    "32: fewer units than said": other_units(utterances=3),
+NOT_RUN = "nothing of this one was run"
+SHARD = "units-00000.parquet is damaged"
+
+# What makes the file, and what its error must hold: a file may be refused for another reason too.
+FILES: dict[str, tuple[Callable[[Path], Read], str]] = {
+    "30: a call in a zip": (calls(), NOT_RUN),
+    "30: a call in the old form": (calls(_use_new_zipfile_serialization=False), NOT_RUN),
+    "30: a call in a plain pickle": (calls_in_plain_pickle, NOT_RUN),
+    "30: a tensor that shows a storage many times": (shown_many_times, "w is larger than what"),
+    "30: a storage under many names": (named_many_times, "is larger than what the file holds"),
+    "30: a compressed part": (compressed, "parts of it are compressed"),
+    "30: a storage that lies": (storage_that_lies, "a storage of 2147483648 bytes where 4096"),
+    "31: code as conv_feature_layers": (code_as_layers, "network are not a literal"),
+    "31: _target_": (target, "conv_feature_layers is not supported"),
+    "32: a safetensors header of 2^62 bytes": (header(2**62), "SafetensorError"),
+    "32: a safetensors header of 99 MB": (header(99_000_000), "SafetensorError"),
+    "32: a safetensors header that ends early": (header(2, b"{"), "SafetensorError"),
+    "32: a tensor of 2^60 elements": (tensor([2**30, 2**30], 2**62), "SafetensorError"),
+    "32: a tensor beyond the file": (tensor([2**20], 2**22), "SafetensorError"),
+    "32: a tensor of another size than its shape": (tensor([2**40], 16), "SafetensorError"),
+    "32: a codebook of 2^40 codes": (config(codes=2**40), "codes must be 1 to 32767"),
+    "32: a layer of 2^30 channels": (
+        config(encoder_layers=[[2**30, 10, 5]]),
+        "where the settings ask for",
+    ),
+    "32: 10,000 layers": (config(encoder_layers=[[8, 10, 5]] * 10**4), "at most 100"),
+    "32: 10^9 projections": (config(projection_depth=10**9), "projection_depth must be 1 to 100"),
+    "32: a Parquet footer of 2 GB": (footer(2**31 - 1), SHARD),
+    "32: a Parquet footer of 4 GB": (footer(2**32 - 1), SHARD),
+    "32: 20 million rows of Parquet": (many_rows, "20000000 rows"),
+    "32: units of another codebook": (other_units(codes=2), "none of 2 codes"),
+    "32: units of another form": (other_units(groups=7), SHARD),
+    "32: fewer units than said": (other_units(utterances=3), "units of 3 utterances"),
 }
 
 
