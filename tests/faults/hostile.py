@@ -127,7 +127,7 @@ def calls(**how: Any) -> Callable[[Path], Read]:
 
 def calls_in_plain_pickle(folder: Path) -> Read:
     folder.mkdir(parents=True)
-    (folder / "c.pt").write_bytes(pickle.dumps({"args": Calls(folder)}))
+    (folder / "c.pt").write_bytes(pickle.dumps({"args": Calls(folder)}, protocol=2))
     return imported(folder / "c.pt")
 
 
@@ -286,8 +286,8 @@ FILES: dict[str, tuple[Callable[[Path], Read], str]] = {
     "32: a tensor beyond the file": (tensor([2**20], 2**22), "SafetensorError"),
     "32: a tensor of another size than its shape": (tensor([2**40], 16), "SafetensorError"),
     "32: a codebook of 2^40 codes": (config(codes=2**40), "codes must be 1 to 32767"),
-    "32: a layer of 2^30 channels": (
-        config(encoder_layers=[[2**30, 10, 5]]),
+    "32: a kernel of 2^30 samples": (
+        config(encoder_layers=[[8, 2**30, 5]]),
         "where the settings ask for",
     ),
     "32: 10,000 layers": (config(encoder_layers=[[8, 10, 5]] * 10**4), "at most 100"),
