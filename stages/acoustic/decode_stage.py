@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     LogProbs = Mapping[str, NDArray[np.floating[Any]]]
     Cached = Mapping[str, NDArray[np.float32]]
 
-VERSION = 2
+VERSION = 3
 WEIGHTS = "weights.json"
 
 

@@ -17,10 +17,10 @@ utterance is closed although no boundary follows it.
 Pieces: there is no boundary, and each piece gets a second column, its word-final twin with the
 same log-probability. A word `a b` is spelled `a b'` and `a b b'`: the twin takes the last frame
 of a run of any length. If `a` is `b` too, CTC wants a blank between them, which then is written
-out: `a <blank> b'`. A word of one piece could be followed by itself, where CTC would join the two;
-it is spelled `b` (one frame) and `b <blank>` (any run, closed by a blank). So the one alignment
+out: `a <blank>' b'`. A word of one piece could be followed by itself, where CTC would join the two;
+it is spelled `b` (one frame) and `b <blank>'` (any run, closed by a blank). So the one alignment
 that is never considered is a run of two or more frames of a one-piece word that touches the next
-word without a blank. And one is considered that is none: `b <blank> b'`, which CTC reads as two.
+word without a blank. And one is considered that is none: `b <blank>' b'`, which CTC reads as two.
 A hypothesis with such a path is aligned again, to what spells it, before it is ranked.
 """
 
@@ -54,6 +54,11 @@ from stages.acoustic.targets import Targets
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# Flashlight keeps one of two equal hypotheses by where they lie in memory, which is another place
+# in another process. Twins, and words that may end now or a frame later, are equal by design. So
+# in the search a twin is worse than its piece by TIE, a word better by TIE, and each target of each
+# frame better by a part of TIE, always the same one. Results are ranked without all that.
+TIE = 1e-4  # nats; a hundred times what a float tells apart at -10
 IMPOSSIBLE = -1e4  # finite: infinities would turn into NaN where the search subtracts
 
 
@@ -86,8 +91,14 @@ class LexiconBeam:
         if self.targets.boundary is None:
             return list(self.nbest(log_probs_TV, lm_weight, word_score)[0].words)
         results = self._search(log_probs_TV, lm_weight, word_score)
-        equals = itertools.takewhile(lambda r: r.score == results[0].score, results)
-        return list(min((self._words(result) for result in equals), default=()))
+        if not results:
+            return []
+        within = results[0].score - self._doubt(log_probs_TV, results[0])
+        near = list(itertools.takewhile(lambda r: r.score >= within, results))
+        if len(near) == 1:
+            return list(self._words(near[0]))
+        found = [self._hypothesis(r, log_probs_TV, lm_weight, word_score) for r in near]
+        return list(min(found, key=lambda h: (-h.total, h.words)).words)
 
     def nbest(
         self,
@@ -102,17 +113,19 @@ class LexiconBeam:
         their words, so that nothing hangs on where they lie in memory.
         """
         results = self._search(log_probs_TV, lm_weight, word_score)
-        ranked = sorted((-result.score, self._words(result), n) for n, result in enumerate(results))
+        ranked = sorted(results, key=lambda result: (-result.score, self._words(result)))
         found: dict[tuple[str, ...], Hypothesis] = {}
-        for negative, words, n in ranked:
-            better = sum(hypothesis.total > -negative for hypothesis in found.values())
+        for result in ranked:
+            could_be = result.score + self._doubt(log_probs_TV, result)
+            better = sum(hypothesis.total > could_be for hypothesis in found.values())
             if better >= count:
                 break
-            if words not in found:
-                hypothesis = self._hypothesis(results[n], words, log_probs_TV)
-                if self.targets.boundary is None:
-                    hypothesis = self._aligned(hypothesis, log_probs_TV)
-                found[words] = hypothesis
+            hypothesis = self._hypothesis(result, log_probs_TV, lm_weight, word_score)
+            if self.targets.boundary is None:
+                hypothesis = self._aligned(hypothesis, log_probs_TV)
+            known = found.get(hypothesis.words)
+            if known is None or hypothesis.total > known.total:
+                found[hypothesis.words] = hypothesis
         best = sorted(found.values(), key=lambda h: (-h.total, h.words))[:count]
         return best or [Hypothesis((), 0.0, None, 0.0)]
 
@@ -125,7 +138,7 @@ class LexiconBeam:
             beam_size_token=self.columns,
             beam_threshold=self.settings.beam_threshold,
             lm_weight=lm_weight,
-            word_score=word_score,
+            word_score=word_score + TIE,
             unk_score=-math.inf,
             sil_score=0.0,
             log_add=False,
@@ -142,8 +155,12 @@ class LexiconBeam:
     def _words(self, result: Any) -> tuple[str, ...]:
         return tuple(self.words[i] for i in result.words if i >= 0)
 
+    def _doubt(self, log_probs_TV: NDArray[Any], result: Any) -> float:
+        """How much the search may have favoured any result, at most."""
+        return 2 * TIE * (1 + len(log_probs_TV) + len(self._words(result)))
+
     def _hypothesis(
-        self, result: Any, words: tuple[str, ...], log_probs_TV: NDArray[Any]
+        self, result: Any, log_probs_TV: NDArray[Any], lm_weight: float, word_score: float
     ) -> Hypothesis:
         """A result in our terms: without the closing frame, twins as the pieces they are.
 
@@ -156,25 +173,27 @@ class LexiconBeam:
         ends = [t for t, word in enumerate(result.words[1 : frames + 2]) if word >= 0]
         acoustic = sum(float(log_probs_TV[t, v]) for t, v in enumerate(path))
         ends = [min(end, frames - 1) for end in ends]  # the last one in the closing frame
-        return Hypothesis(words, acoustic, result.lmScore, result.score, tuple(path), tuple(ends))
+        words, lm = self._words(result), result.lmScore
+        total = acoustic + lm_weight * lm + word_score * len(words)
+        return Hypothesis(words, acoustic, lm, total, tuple(path), tuple(ends))
 
     def _aligned(self, found: Hypothesis, log_probs_TV: NDArray[Any]) -> Hypothesis:
         """The hypothesis on a path that spells its words: pieces only, see the module."""
         spelling = [i for word in found.words for i in self.lexicon[word]]
         blank = self.targets.blank
-        if collapse(list(found.path), blank) == spelling:
-            return found
-        aligned = best_path(log_probs_TV, spelling, blank)
-        if aligned is None:
-            return replace(found, total=-math.inf)
-        acoustic, path = aligned
+        acoustic, path = found.acoustic, found.path
+        if collapse(list(path), blank) != spelling:
+            aligned = best_path(log_probs_TV, spelling, blank)
+            if aligned is None:
+                return replace(found, total=-math.inf)
+            acoustic, path = aligned[0], tuple(aligned[1])
         lasts = [after - 1 for target, _, after in runs(path) if target != blank]
         counts = itertools.accumulate(len(self.lexicon[word]) for word in found.words)
         return replace(
             found,
             acoustic=acoustic,
             total=found.total - found.acoustic + acoustic,
-            path=tuple(path),
+            path=path,
             ends=tuple(lasts[count - 1] for count in counts),
         )
 
@@ -185,10 +204,12 @@ class LexiconBeam:
         known = np.maximum(log_probs_TV, IMPOSSIBLE)
         emissions[:-1, :targets] = known
         if self.columns > targets:
-            emissions[:-1, targets : 2 * targets] = known
+            emissions[:-1, targets : 2 * targets] = known - TIE
+            emissions[-1, targets + self.targets.blank] = -TIE
         else:
             emissions[-1, self.silence] = 0.0
         emissions[-1, self.targets.blank] = 0.0
+        emissions += TIE / 2 * np.random.RandomState(0).random_sample(emissions.shape)
         return emissions
 
 
@@ -204,7 +225,7 @@ def _spellings(spelling: list[int], targets: Targets) -> list[list[int]]:
     if targets.boundary is not None:
         return [spelling]
     *head, last = spelling
-    blank, twin = targets.blank, last + len(targets)
+    blank, twin = targets.blank + len(targets), last + len(targets)
     if not head:
         return [[last], [last, blank]]
     if head[-1] == last:

@@ -193,6 +193,24 @@ def test_sharp_pieces_give_what_they_spell(
     assert decoder.decode(sharp(path, 4), 0.0, word_score) == words
 
 
+@pytest.mark.parametrize("kind", ["letters", "pieces"])
+def test_nothing_hangs_on_where_hypotheses_lie_in_memory(arpa: Path, kind: str) -> None:
+    """Decoders between other things in memory: pieces have many paths of equal score."""
+    targets, lexicon = (LETTERS, SPELT) if kind == "letters" else (PIECES, PIECED)
+    random = np.random.default_rng(3)
+    speech = [random.normal(size=(40, 4)).astype(np.float32) * 0.3 for _ in range(40)]
+    kept, found = [], set()
+    for _ in range(8):
+        kept.append([bytearray(int(n)) for n in random.integers(10, 5000, 500)])
+        decoder = LexiconBeam(targets, lexicon, arpa, DecodeSettings(beam=5))
+        kept.append(decoder)
+        hypotheses = [decoder.nbest(x)[0] for x in speech]
+        words = [tuple(decoder.decode(x)) for x in speech]
+        assert words == [h.words for h in hypotheses]
+        found.add(tuple((h.words, h.path, h.ends) for h in hypotheses))
+    assert len(found) == 1
+
+
 def test_logits_and_log_probabilities_give_the_same_words(arpa: Path) -> None:
     decoder = LexiconBeam(LETTERS, SPELT, arpa, DecodeSettings())
     logits_TV = np.random.default_rng(1).normal(size=(40, 4)).astype(np.float32) * 3
