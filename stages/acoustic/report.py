@@ -48,7 +48,7 @@ def page(results: Results, plot: str) -> str:
 def sizes(rows: Sequence[Row]) -> str:
     """A line for each fold whose dev or test set differs from the others'."""
     told: dict[tuple[str, ...], list[str | None]] = {}
-    by_fold = {row["fold"]: row for row in sorted(rows, key=_fold_and_seed)}
+    by_fold = {row["fold"]: row for row in sorted(rows, key=lambda row: str(row["fold"]))}
     for fold, row in by_fold.items():
         heard = row["test_speakers"]
         line = (

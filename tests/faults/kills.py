@@ -114,7 +114,7 @@ def run(job: Job, moments: Sequence[Moment], trace: Path) -> Told:
     told = Told()
     for moment in [*moments, None]:
         trace.unlink(missing_ok=True)
-        start = time.monotonic()
+        began = time.monotonic()
         child = start(child_main, (trace, moment, job.work, job.arguments))
         _wait(child, job, told, _Aim(moment, job, trace) if moment else None)
         if moment and child.is_alive():
@@ -130,7 +130,7 @@ def run(job: Job, moments: Sequence[Moment], trace: Path) -> Told:
         told.in_saves += half or (moment is not None and moment.call is not None)
     if child.exitcode != 0:
         raise RuntimeError(f"ended with {child.exitcode} after {told.kills} kills")
-    told.seconds = time.monotonic() - start
+    told.seconds = time.monotonic() - began
     told.calls = min(_numbers(trace, SAVE), default=0)
     return told
 
