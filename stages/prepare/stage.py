@@ -201,6 +201,7 @@ def _prepare(
     if missing:
         return row | {"rejected": f"no such audio file: {missing[0]}"}
     bandwidth_hz, speed = (source.parameters.get(key) for key in ("bandwidth_hz", "speed"))
+    widest_hz = source.parameters.get("widest_hz", audio.SAMPLE_RATE_HZ)
     try:
         loaded = load(source)
         samples = loaded.samples
@@ -216,6 +217,8 @@ def _prepare(
     made = loaded.made or speed is not None or loaded.rate_hz != audio.SAMPLE_RATE_HZ
     if bandwidth_hz is not None:
         samples, made = audio.band_limit(samples, int(bandwidth_hz)), True
+    if 2 * widest_hz < loaded.rate_hz:  # else it has no more, and stays as recorded
+        samples, made = audio.band_limit(samples, int(widest_hz)), True
     if len(samples) < SHORTEST_SECONDS * audio.SAMPLE_RATE_HZ:
         return row | {"rejected": f"shorter than {SHORTEST_SECONDS} s: {len(samples)} samples"}
     if clipped > CLIPPED_SHARE and speed is None:  # of a copy, its original tells

@@ -138,6 +138,25 @@ def test_its_band_may_be_limited_to_that_of_the_speech_that_was_heard(
         assert band(heard, 4200, 8000) < 1e-4 * band(recorded, 4200, 8000)
 
 
+def test_a_recording_that_has_no_more_than_the_band_is_not_filtered_again(
+    digits_recipe: Callable[..., Recipe],
+    make_plan: Callable[..., list[Step]],
+    context: Callable[..., StepContext],
+    write_noise: Callable[..., Path],
+    blind: Path,
+) -> None:
+    write_noise(blind.parent / "audio/0.wav", 2.0, 5, 8_000)
+    heard = []
+    for limit in ("null", "4000"):
+        settings = (f"corpus.test={{blind: {blind}}}", f"corpus.test_bandwidth_hz={limit}")
+        made = context(f"low-{limit}")
+        steps = make_plan(digits_recipe(*settings))
+        next(s for s in steps if s.label == "test/blind" and s.number == 0).run(made)
+        manifest = Manifest.load(made.folder)
+        heard.append(manifest.samples(manifest["0"]))
+    np.testing.assert_array_equal(*heard)
+
+
 def test_its_band_changes_the_lists_alone(
     runs: Callable[..., list[str]], digits_corpus: Path, blind: Path
 ) -> None:

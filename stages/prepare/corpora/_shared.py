@@ -61,8 +61,9 @@ def listed_tests(
 ) -> dict[str, list[Source]]:
     """`test/<name>` for each TSV of `settings.test`.
 
-    `parameters` hold `bandwidth_hz` where the settings limit it, in these lists alone: what the
-    corpus has of its own stays as it is, and so does all that is trained.
+    `parameters` hold `widest_hz` where the settings limit the band, in these lists alone: what the
+    corpus has of its own stays as it is, and so does all that is trained. Recordings of a rate that
+    allows for no more are not filtered again: `vqasr transcribe` hears them so, too.
 
     Args:
         splits: those that the corpus has of its own; the lists are kept apart from them.
@@ -79,7 +80,8 @@ def listed_tests(
                 f"corpus.test: the corpus has a test set '{name}' of its own.",
                 remedy="call the other one differently",
             )
-        band = _band(settings.test_bandwidth_hz)
+        hertz = settings.test_bandwidth_hz
+        band = {} if hertz is None else {"widest_hz": hertz}
         found[split] = [replace(s, parameters=band) for s in read_list(settings, path)]
         refuse_untranscribed(split, found[split])
         for other in ("train", "dev"):
