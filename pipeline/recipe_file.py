@@ -167,19 +167,23 @@ def _plugin_section(
 
 def _told(error: ValidationError, model: type[BaseModel], prefix: str) -> list[str]:
     """One line for each mistake that pydantic found."""
-    lines = []
+    lines, listed = [], set()
     for one in error.errors(include_url=False)[: MOST_TOLD + 1]:
         where = prefix + ".".join(str(part)[:60] for part in one["loc"])
         if one["type"] == "extra_forbidden":
-            known = _keys_at(model, one["loc"][:-1])
-            lines.append(f"unknown key {where}; {nearest(str(one['loc'][-1]), known)}")
+            section = one["loc"][:-1]
+            told = nearest(str(one["loc"][-1]), _keys_at(model, section))
+            if section in listed:  # all its keys stand in a line above
+                told = told.partition("?")[0] + "?" if "?" in told else "see above"
+            listed.add(section)
+            lines.append(f"unknown key {where}; {told}")
         else:
             reason = one["msg"].removeprefix("Value error, ")[:300]
             told = one.get("input")
             # Where a key is missing the input is all that stands beside it; of a section as a
             # whole its validator says what matters.
-            section = one["type"] == "value_error" and isinstance(told, dict)
-            found = "" if section or one["type"] == "missing" else f"; found {shown(told)}"
+            whole = one["type"] == "value_error" and isinstance(told, dict)
+            found = "" if whole or one["type"] == "missing" else f"; found {shown(told)}"
             lines.append(f"{where}: {reason}{found}")
     return lines
 
