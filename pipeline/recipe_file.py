@@ -12,7 +12,7 @@ from pipeline import layers, plugins, yaml_file
 from pipeline.errors import UserError, nearest, shown
 from pipeline.recipe import CORPORA, DECODERS, FRONT_ENDS, Recipe, Section
 
-MOST_TOLD = 50  # mistakes
+MOST_TOLD = 20  # mistakes
 
 
 def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
