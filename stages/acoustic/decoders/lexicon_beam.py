@@ -75,6 +75,7 @@ class LexiconBeam:
         twins = targets.boundary is None
         self.columns = 2 * len(targets) + 1 if twins else len(targets)
         self.silence = self.columns - 1 if twins else targets.boundary
+        self._drawn = np.zeros((0, self.columns))
         self.lm = KenLM(str(lm), _dictionary(self.words))
         self.trie = Trie(self.columns, self.silence)
         start = self.lm.start(False)
@@ -209,8 +210,15 @@ class LexiconBeam:
         else:
             emissions[-1, self.silence] = 0.0
         emissions[-1, self.targets.blank] = 0.0
-        emissions += TIE / 2 * np.random.RandomState(0).random_sample(emissions.shape)
+        emissions += self._favours(len(emissions))
         return emissions
+
+    def _favours(self, frames: int) -> NDArray[np.float64]:
+        """By how much each column of each frame is favoured: the same whatever is asked first."""
+        if frames > len(self._drawn):
+            shape = (2 * frames, self.columns)
+            self._drawn = TIE / 2 * np.random.RandomState(0).random_sample(shape)
+        return self._drawn[:frames]
 
 
 def _dictionary(words: list[str]) -> Dictionary:
