@@ -13,11 +13,14 @@ from pipeline.errors import RunError
 from pipeline.evaluation import Evaluation, Row
 from pipeline.finetune_settings import CtcSettings
 from stages.acoustic.decoders.greedy import Greedy
-from stages.acoustic.labelled import Labelled, count_frames, refuse_longer
+from stages.acoustic.labelled import Labelled, count_frames
 from stages.acoustic.scoring import check_references, count_words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.targets import Targets
@@ -36,13 +39,15 @@ class ByWordErrors(Evaluation):
 class DevErrors:
     """Greedy word error rate and CTC loss of a model on dev.
 
+    Utterances longer than the model has positions are read in windows, as in stage 6.
+
     Args:
         features: of an utterance of dev, as the front-end gives them.
         transcripts: what was said, by utterance. One that has no targets (an unknown word) or
             that CTC cannot align counts for the errors and not for the loss.
 
     Raises:
-        pipeline.errors.UserError: an utterance without a transcript, or too long for the model.
+        pipeline.errors.UserError: an utterance without a transcript.
     """
 
     def __init__(
@@ -55,21 +60,23 @@ class DevErrors:
         device: str,
     ) -> None:
         self._model, self._greedy = model, Greedy(targets)
+        self._features, self._device = features, device
         self._references = check_references(transcripts)
         lengths = count_frames(features, self._references)
-        refuse_longer(model, lengths)
         sayable = {i: t for i, t in self._references.items() if _has_targets(t, targets)}
         self._dev = Labelled(features, sayable, targets, settings, 0, device)
         needs = self._dev.needs(model, lengths)
         self._alignable = {name for name, have, need in needs if have >= need}
-        self._batches = _by_length(lengths, settings.batch_frames)
+        most = model.encoder.longest_frames
+        self._long = sorted(name for name, frames in lengths.items() if frames > most)
+        whole = {name: frames for name, frames in lengths.items() if frames <= most}
+        self._batches = _by_length(whole, settings.batch_frames)
 
     def __call__(self, done: int) -> dict[str, float]:
         """The figures of the model as it is, which is in evaluation mode."""
         texts: dict[str, str] = {}
         loss, labels = 0.0, 0
-        for names in self._batches:
-            log_probs_BTV, frames_B = self._dev.log_probs(self._model, names)
+        for names, log_probs_BTV, frames_B in self._heard():
             rows = log_probs_BTV.cpu().numpy()
             for name, row_TV, frames in zip(names, rows, frames_B.tolist(), strict=True):
                 texts[name] = " ".join(self._greedy.decode(row_TV[:frames]))
@@ -80,6 +87,18 @@ class DevErrors:
                 loss, labels = loss + summed.item(), labels + int(count)
         wer = count_words(self._references, texts).rate
         return {WER: round(wer, 6), LOSS: round(loss / max(labels, 1), 6)}
+
+    def _heard(self) -> Iterator[tuple[list[str], Tensor, Tensor]]:
+        """Utterances, their log-probabilities (B, T, V) and the valid frames of each (B,)."""
+        import torch
+
+        from stages.acoustic.windows import log_probs
+
+        for names in self._batches:
+            yield names, *self._dev.log_probs(self._model, names)
+        for name in self._long:
+            rows_TV = torch.from_numpy(log_probs(self._model, self._features(name), self._device))
+            yield [name], rows_TV[None].to(self._device), torch.tensor([len(rows_TV)])
 
 
 def _has_targets(transcript: str, targets: Targets) -> bool:
@@ -92,9 +111,9 @@ def _has_targets(transcript: str, targets: Targets) -> bool:
 
 def _by_length(lengths: Mapping[str, int], batch_frames: int) -> list[list[str]]:
     """Utterances of like length together, the shortest first."""
-    batches: list[list[str]] = [[]]
+    batches: list[list[str]] = []
     for name in sorted(lengths, key=lambda i: (lengths[i], i)):
-        if batches[-1] and lengths[name] * (len(batches[-1]) + 1) > batch_frames:
+        if not batches or lengths[name] * (len(batches[-1]) + 1) > batch_frames:
             batches.append([])
         batches[-1].append(name)
     return batches

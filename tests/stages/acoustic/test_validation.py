@@ -72,8 +72,10 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     return folders
 
 
-def train(ctx: StepContext, settings: CtcSettings = SETTINGS) -> dict[str, Any]:
-    finetune.finetune(ctx, frontend=FRONTEND, bert=BERT, settings=settings, seed=1)
+def train(
+    ctx: StepContext, settings: CtcSettings = SETTINGS, bert: BertSettings = BERT
+) -> dict[str, Any]:
+    finetune.finetune(ctx, frontend=FRONTEND, bert=bert, settings=settings, seed=1)
     told: dict[str, Any] = json.loads((ctx.folder / "training.json").read_text())
     return told
 
@@ -113,17 +115,23 @@ def test_the_weights_kept_are_those_that_dev_chose(
     assert told["parameters"] == sum(weights.values()) > 1000
 
 
-def test_the_figures_are_those_of_stage_6(context: MakeContext, inputs: dict[str, Path]) -> None:
+@pytest.mark.parametrize(("positions", "longer"), [(256, 0), (72, 1), (60, 3)])
+def test_the_figures_are_those_of_stage_6(
+    context: MakeContext, inputs: dict[str, Path], positions: int, longer: int
+) -> None:
+    """Also where utterances of dev are longer than the model has positions: one, or all three."""
     ctx = context("model", inputs)
-    train(ctx)
+    train(ctx, bert=BERT.model_copy(update={"positions": positions}))
     model = AcousticModel.from_pretrained(ctx.folder).eval()
+    dev = Manifest.load(inputs["dev/manifest"])
+    frames = [1 + utterance.samples // log_mel.HOP_SAMPLES for utterance in dev]
+    assert sum(f > model.encoder.longest_frames for f in frames) == longer
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():  # so that it writes something
             parameter.add_(torch.randn_like(parameter))
         told = errors(ctx, model)(6)
     model.save_pretrained(ctx.folder)
-    dev = Manifest.load(inputs["dev/manifest"])
     folders = {"model": ctx.folder, "manifest": inputs["dev/manifest"]}
     log_probs = finetune.compute_log_probs(ctx, folders)
     targets = Targets.load(inputs["targets"])
