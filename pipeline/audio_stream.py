@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +21,41 @@ def stream(path: Path, bandwidth_hz: int | None = None) -> Iterator[Samples]:
     """A recording's speech at 16 kHz, one channel, in blocks.
 
     The samples are those that stage 0 makes of it. Resampled audio is rounded to 16 bits, as it
-    is stored there; but samples beyond full scale are clipped, where stage 0 scales the whole
-    recording down.
+    is stored there, and a recording that goes beyond full scale is scaled down as a whole: so one
+    that is resampled is read twice, first for its peak.
 
     Args:
         bandwidth_hz: remove what lies above from recordings whose sample rate allows for more.
 
     Raises:
-        BadAudio: as `audio.read`; where the fault lies later in the file, after the blocks before.
+        BadAudio: as `audio.read`; where the fault lies later in a file that is not resampled, after
+            the blocks before.
     """
+    import numpy as np
+
+    blocks = _resampled(path, bandwidth_hz)
+    first = next(blocks)
+    if first.as_it_was:
+        yield first.samples
+        yield from (block.samples for block in blocks)
+        return
+    peak = max(float(np.abs(b.samples).max(initial=0.0)) for b in chain([first], blocks))
+    for block in _resampled(path, bandwidth_hz):
+        made = in_16_bits(block.samples / peak if peak > 1 else block.samples)
+        if len(made):
+            yield made
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Samples at 16 kHz; whether they are those of the file."""
+
+    samples: Samples
+    as_it_was: bool
+
+
+def _resampled(path: Path, bandwidth_hz: int | None) -> Iterator[_Block]:
+    """The checked blocks of a recording at 16 kHz, at least one."""
     import numpy as np
 
     steps: list[Any] | None = None
@@ -45,10 +72,7 @@ def stream(path: Path, bandwidth_hz: int | None = None) -> Iterator[Samples]:
         made = samples
         for step in steps:
             made = step.resample_chunk(made, last=last)
-        if steps:
-            made = in_16_bits(made)
-        if len(made):
-            yield made
+        yield _Block(made, not steps)
     if steps is None:
         raise BadAudio("empty: no samples")
     if peak == 0:

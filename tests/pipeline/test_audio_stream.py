@@ -10,6 +10,8 @@ import soundfile
 
 from pipeline import audio, audio_stream
 from pipeline.audio import BadAudio
+from stages.prepare import stage
+from stages.prepare.corpus import Source, load_file
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,29 @@ def test_what_lies_above_the_bandwidth_goes_where_there_is_more(tmp_path: Path) 
     soundfile.write(tmp_path / "low.wav", noise(50_000), 8000)
     low = np.concatenate(list(audio_stream.stream(tmp_path / "low.wav", 4000)))
     np.testing.assert_array_equal(low, whole(tmp_path / "low.wav"))
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "bandwidth_hz"), [(44_100, None), (8000, None), (16_000, 4000)]
+)
+def test_peaks_beyond_full_scale_come_out_as_stage_0_stores_them(
+    tmp_path: Path, rate_hz: int, bandwidth_hz: int | None
+) -> None:
+    """The loudest sample comes last, and scales all that lies before it."""
+    samples = np.concatenate([noise(50_000), 7 * noise(7_000, seed=1)])
+    soundfile.write(tmp_path / "a.wav", samples, rate_hz, "FLOAT")
+    widest = {} if bandwidth_hz is None else {"widest_hz": bandwidth_hz}
+    source = Source("a", "s", None, tmp_path, ("a.wav",), widest)
+    row = stage._prepare(tmp_path, load_file, source, "", False)
+    assert row["utterance"]["stored"]
+    expected, found_hz = audio.read(tmp_path / row["utterance"]["path"])
+    found = np.concatenate(list(audio_stream.stream(tmp_path / "a.wav", bandwidth_hz)))
+    np.testing.assert_array_equal(found, expected)
+    assert found_hz == 16_000
+    assert np.abs(found).max() > 0.999
+    # None is clipped: the quiet part is quieter than it was.
+    assert np.count_nonzero(np.abs(found) > 0.999) < 3
+    assert np.abs(found[: len(found) // 2]).max() < 0.5
 
 
 @pytest.mark.parametrize("peak", [0.3, 1.0])
