@@ -53,6 +53,11 @@ def steep(found: Any) -> Any:
     return found._replace(mean=found.mean + (0 * found.mean).sqrt())
 
 
+def steep_of_fairseq(found: Any) -> Any:
+    """The same of a criterion of fairseq's, with its sample size and its log."""
+    return found[0] + (0 * found[0]).sqrt(), *found[1:]
+
+
 @pytest.mark.case(27)
 def test_each_training_stops_by_name_keeps_its_checkpoint_and_goes_on(
     write_recipe: Callable[..., Path],
@@ -61,6 +66,8 @@ def test_each_training_stops_by_name_keeps_its_checkpoint_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    from fairseq.criterions.wav2vec_criterion import Wav2vecCriterion
+
     from stages.quantizer.fairseq.task import AudioPretrainingTask
     from stages.units import guesses, masked_units
 
@@ -81,6 +88,8 @@ def test_each_training_stops_by_name_keeps_its_checkpoint_and_goes_on(
     nan, infinity, before = float("nan"), float("inf"), UPDATES_BEFORE
     for stage, owner, name, change, after, told in (
         ("quantizer", AudioPretrainingTask, "train_step", logged(nan), before, "loss of nan"),
+        # again, from the checkpoint that the last one left
+        ("quantizer", Wav2vecCriterion, "forward", steep_of_fairseq, 0, "gradient that is not"),
         ("bert", masked_units, "losses", times(infinity), before, "The loss of BERT is inf"),
         ("finetune", Labelled, "loss", mean_times(nan), before, "The loss of CTC is nan"),
         # again, from the checkpoint that the last one left

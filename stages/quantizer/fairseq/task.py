@@ -68,13 +68,23 @@ class VqasrPretraining(AudioPretrainingTask):  # type: ignore[misc]
         return {"history": session.history.state(), "doctor": session.doctor.state_dict()}
 
     def train_step(
-        self, sample: Any, model: Any, *rest: Any, **keywords: Any
+        self,
+        sample: Any,
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
     ) -> tuple[Any, Any, Any]:
+        # By their names and, to look where a gradient got lost, by their places: fairseq calls
+        # it in both ways.
         self.session.doctor.prepare(model)
-        self.session.update = keywords["update_num"] + 1
+        self.session.update = update_num + 1
         self.session.batch = self._names(sample)
         try:
-            loss, sample_size, logged = super().train_step(sample, model, *rest, **keywords)
+            loss, sample_size, logged = super().train_step(
+                sample, model, criterion, optimizer, update_num, ignore_grad
+            )
         except torch.OutOfMemoryError as error:  # fairseq would skip the batch and go on
             raise RunError(
                 "The device's memory is too small to train the quantizer.",

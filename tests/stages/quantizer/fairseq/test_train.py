@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline import checkpoints
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest
 from pipeline.recipe import QuantizerSettings
@@ -123,6 +124,7 @@ def test_finished_run_trains_no_more(speech: Manifest, tmp_path: Path) -> None:
     assert_same(done, again)
 
 
+@pytest.mark.case(27)
 def test_loss_that_is_not_finite_stops_and_names_the_batch(
     speech: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +138,37 @@ def test_loss_that_is_not_finite_stops_and_names_the_batch(
     with pytest.raises(RunError, match=r"loss of nan at update 1\.(.|\n)*utterances u0\d\d, u0"):
         train(small(), [speech], seed=1, folder=tmp_path)
     assert not (tmp_path / "crash.pt").exists()  # fairseq's, of no use and as large as a checkpoint
+
+
+@pytest.mark.case(27)
+@pytest.mark.parametrize("kind", ["gumbel", "kmeans", "none"])
+def test_gradient_that_is_not_finite_stops_names_the_batch_and_keeps_the_last_checkpoint(
+    speech: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The loss is finite, the derivative of a square root at 0 is not."""
+    from fairseq.criterions.wav2vec_criterion import Wav2vecCriterion
+
+    loss_of, batches = Wav2vecCriterion.forward, []
+
+    def steep(self: Any, model: Any, sample: Any, reduce: bool = True) -> Any:
+        batches.append([f"u{index:03d}" for index in sample["id"].tolist()])
+        loss, *rest = loss_of(self, model, sample, reduce)
+        return loss + (0 * loss).sqrt() if len(batches) > 5 else loss, *rest
+
+    monkeypatch.setattr(Wav2vecCriterion, "forward", steep)
+    with pytest.raises(RunError) as caught:
+        train(small(type=kind), [speech], seed=1, folder=tmp_path)
+    assert caught.value.what.endswith("came to a gradient that is not finite at update 6.")
+    assert caught.value.found == f"utterances {', '.join(batches[5])}"
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == [
+        f"checkpoint-{update:08d}.pt" for update in (2, 4)
+    ]
+    kept = checkpoints.newest(tmp_path, pytest.fail)
+    assert kept is not None and all(map(all_finite, kept.state["model"].values()))
+
+
+def all_finite(weights: torch.Tensor) -> bool:
+    return bool(torch.isfinite(weights).all())
 
 
 def test_too_short_utterances_are_left_out_and_counted(
