@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def test_the_newest_of_two_is_read(tmp_path: Path) -> None:
     assert names == [f"checkpoint-{n:08d}.{end}" for n in (10, 15) for end in ("pt", "sha256")]
 
 
+@pytest.mark.case(3)
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_damaged_one_gives_way_to_the_one_before(
     tmp_path: Path, how: Callable[[bytearray], bytes]
@@ -85,6 +87,37 @@ def test_where_all_are_damaged_it_starts_again_and_says_so(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.case(2)
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut leaves the name of a file whose content was never written."""
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(handle: int) -> None:
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{handle}')).name.split('.')[0]}")
+        fsync(handle)
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append(f"name {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    save(tmp_path, 5)
+    name = "checkpoint-00000005"
+    assert done == [
+        f"sync {name}",
+        f"sync {name}",  # of its checksum
+        f"name {name}.sha256",
+        f"sync {tmp_path.name}",
+        f"name {name}.pt",
+        f"sync {tmp_path.name}",
+    ]
+
+
+@pytest.mark.case(2)
 @pytest.mark.parametrize("call", ["first replace", "second replace", "unlink"])
 def test_a_kill_within_a_save_leaves_a_whole_one_and_no_litter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str

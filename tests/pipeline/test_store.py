@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -347,8 +348,7 @@ def test_a_second_process_waits_and_names_the_owner(
     with Store(tmp_path / "store").locked(STEP):
         assert owner.poll() is not None or owner.wait(5) == 0  # it had let go
     said = capsys.readouterr().out
-    assert f"4 lm: process {owner.pid} on " in said
-    assert "waiting" in said
+    assert f"4 lm: process {owner.pid} on {socket.gethostname()} is at work on it; waiting" in said
 
 
 def test_an_owner_who_leaves_while_we_ask_who_it_is_does_not_matter(tmp_path: Path) -> None:
