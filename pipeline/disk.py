@@ -7,9 +7,10 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import RunError
+from pipeline.errors import RunError, UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 DENIED = {errno.EACCES, errno.EPERM}  # of reading, too
@@ -45,6 +46,24 @@ def refusal(error: BaseException, folder: Path) -> RunError | None:
             remedy=f"give the right to write there; {GO_ON}",
         )
     return None
+
+
+@contextmanager
+def refused(folder: Path) -> Iterator[None]:
+    """Work in `folder` that ends as `refusal` tells, where the disk takes nothing.
+
+    Raises:
+        RunError: for that reason; other errors are left as they are.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        told = refusal(error, folder)
+        if told is None:
+            raise
+        raise told from error
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.audio import file_sha256
 from pipeline.checkpoint_file import Checkpoint, read_fairseq
+from pipeline.disk import refused
 from pipeline.errors import UserError
 from pipeline.store import hash_outputs, sync
 from stages.units.imported import IMPORT
@@ -41,6 +42,7 @@ def import_fairseq(
 
     Raises:
         UserError: `folder` holds something else, or the checkpoint cannot be converted.
+        RunError: the disk is full.
     """
     _refuse_unwritable(folder)
     found = read_fairseq(checkpoint)
@@ -57,7 +59,10 @@ def import_fairseq(
             found=f"architecture {found.architecture}",
         )
     place = folder.absolute()
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as beside:
+    with (
+        refused(place),
+        tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as beside,
+    ):
         made = Path(beside) / "made"
         made.mkdir()
         say(f"{checkpoint}: {make(made)}")

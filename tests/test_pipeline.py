@@ -73,6 +73,27 @@ def test_every_stage_runs_and_then_nothing_more(
     assert digests(steps, exp) == made
 
 
+@pytest.mark.case(10)
+def test_audio_replaced_with_size_and_time_kept_is_found_by_verify(
+    write_recipe: Callable[..., Path],
+    write_noise: Callable[..., Path],
+    values: Values,
+    corpus: Path,
+    tmp_path: Path,
+) -> None:
+    path, exp = write_recipe({**values, "frontend": "log_mel"}), tmp_path / "exp"
+    stop = ("--stop-stage", "prepare")
+    run(path, exp, *stop)
+    audio = corpus / "audio" / "train-00.wav"
+    before, content = audio.stat(), audio.read_bytes()
+    write_noise(audio, 0.41, seed=99)
+    os.utime(audio, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert audio.stat().st_size == before.st_size and audio.read_bytes() != content
+    assert "nothing to do" in run(path, exp, *stop).output
+    assert "0 prepare train" in run(path, exp, *stop, "--verify").output
+    assert "nothing to do" in run(path, exp, *stop).output
+
+
 def test_scores_are_those_of_sclite(
     write_recipe: Callable[..., Path],
     values: Values,

@@ -90,7 +90,7 @@ def equal(one: Job, other: Job) -> bool:
 @pytest.mark.parametrize(
     "kills", [[0], [3], [4], [5], [51], [30], [26, 27], [7, 13, 22, 22, 50], [2, 3, 5, 6, 9]]
 )
-@pytest.mark.case(4)
+@pytest.mark.case(4, 5)
 def test_a_killed_training_ends_bit_for_bit_as_if_nothing_had_happened(
     context: MakeContext, kills: list[int]
 ) -> None:

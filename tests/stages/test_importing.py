@@ -126,6 +126,30 @@ def test_a_wrong_file_ends_in_a_few_lines_and_writes_nothing(
         assert "architecture wav2vec2" in err
 
 
+@pytest.mark.case(8)
+def test_a_full_disk_is_named_and_nothing_is_left(
+    call: Any,
+    make_wav2vec: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from safetensors import SafetensorError
+    from transformers import PreTrainedModel
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    make_wav2vec(tmp_path / "c.pt", vq_type="gumbel")
+    with monkeypatch.context() as patch:
+        patch.setattr(PreTrainedModel, "save_pretrained", full)
+        status, _, err = call("import-fairseq", tmp_path / "c.pt", tmp_path / "vq")
+    assert status == 1
+    assert err.startswith(f"vqasr: The disk is full: {tmp_path / 'vq'} could not be written.")
+    assert "make space" in err and len(err.splitlines()) <= 3
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
+    assert call("import-fairseq", tmp_path / "c.pt", tmp_path / "vq")[0] == 0
+
+
 def test_a_folder_that_cannot_be_is_refused(
     call: Any, make_wav2vec: Callable[..., Any], tmp_path: Path
 ) -> None:

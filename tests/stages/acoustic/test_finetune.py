@@ -113,6 +113,7 @@ def test_ctc_gives_a_finite_loss_to_all_that_is_kept_and_none_to_the_dropped(
     assert 0 < len(kept) < 29
 
 
+@pytest.mark.case(22)
 def test_with_nothing_long_enough_the_remedy_is_told(lm: Path, context: MakeContext) -> None:
     with pytest.raises(RunError, match=r"(?s)No utterance of the budget.*finetune\.subsample"):
         labelled(lm, {"a": 2}, {"a": "see"}).usable(context("model"), model())

@@ -36,6 +36,7 @@ GERMAN = "abcdefghijklmnopqrstuvwxyzäöüß"
         ("   ", "", 0),
     ],
 )
+@pytest.mark.case(19, 23)
 def test_english_text_is_normalised(transcript: str, normal: str, dropped: int) -> None:
     assert normalise(transcript, ENGLISH) == (normal, dropped)
 

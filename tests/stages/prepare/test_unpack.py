@@ -64,6 +64,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.case(21)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_members_are_refused_by_name(tmp_path: Path, name: str) -> None:
     archive = write(tmp_path / "x.tgz", [*GOOD, *HOSTILE[name]])

@@ -47,6 +47,7 @@ def show(doctor: Doctor, model: Model, windows: list[tuple[float, float]], first
         doctor.see({"update": number * WINDOW_UPDATES, "loss_bits": 3.0, **figures}, model)
 
 
+@pytest.mark.case(28)
 def test_a_collapse_is_one_group_low_for_windows_on_end() -> None:
     said: list[str] = []
     show(doctor("warn", said), Model(), [*[HEALTHY] * 3, *[SICK] * (PATIENCE - 1), HEALTHY, SICK])

@@ -28,6 +28,7 @@ def test_codes_used_alike_have_full_perplexity() -> None:
     assert not found["collapsed"]
 
 
+@pytest.mark.case(28)
 def test_one_code_for_everything_is_a_collapse_said_in_words() -> None:
     found = report(np.full((50, 2), 3), 8)
     assert found["perplexity"] == 2.0
@@ -51,6 +52,7 @@ def test_the_threshold_grows_with_the_codes_within_bounds(codes: int, floor: flo
     assert collapsed_below(codes) == pytest.approx(floor)
 
 
+@pytest.mark.case(28)
 def test_a_collapsed_quantizer_is_refused_with_its_figures(tmp_path: Path) -> None:
     (tmp_path / "codebook.json").write_text(json.dumps(report(np.full((50, 2), 3), 8)))
     with pytest.raises(RunError, match=r"(?s)collapsed.*1 of 8, 1 of 8 codes.*on_collapse"):

@@ -299,6 +299,7 @@ def test_a_large_codebook_gives_the_pairs_of_pretraining_alone(
     assert Vocabulary.load(ctx.folder).symbols[3:] == ["0-1", "2-3", "5-5"]
 
 
+@pytest.mark.case(28)
 def test_a_collapsed_codebook_is_refused(
     context: MakeContext, inputs: dict[str, Path], tmp_path: Path
 ) -> None:

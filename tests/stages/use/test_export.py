@@ -165,6 +165,7 @@ def test_a_folder_with_something_in_it_is_refused_and_stays(finished: Any, tmp_p
         finished.export(tmp_path / "mine.txt")
 
 
+@pytest.mark.case(8)
 def test_an_export_that_fails_leaves_nothing(
     finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

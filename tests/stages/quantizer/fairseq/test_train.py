@@ -83,7 +83,7 @@ def train_with_kills(
     [{"type": "gumbel"}, {"type": "kmeans"}, {"type": "none"}, {"type": "kmeans", "augment": {}}],
     ids=["gumbel", "kmeans", "none", "kmeans, augmented"],
 )
-@pytest.mark.case(4)
+@pytest.mark.case(4, 5)
 def test_kills_in_mid_epoch_change_no_bit(
     speech: Manifest, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
