@@ -66,11 +66,11 @@ def test_each_training_stops_by_name_keeps_its_checkpoint_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from fairseq.criterions.wav2vec_criterion import Wav2vecCriterion
-
+    from stages.quantizer.fairseq.bridge import import_fairseq
     from stages.quantizer.fairseq.task import AudioPretrainingTask
     from stages.units import guesses, masked_units
 
+    criterion = import_fairseq("fairseq.criterions.wav2vec_criterion").Wav2vecCriterion
     assert guesses.losses is masked_units.losses  # both are bound before one is poisoned
 
     monkeypatch.setattr("signal.signal", lambda *_: None)
@@ -89,7 +89,7 @@ def test_each_training_stops_by_name_keeps_its_checkpoint_and_goes_on(
     for stage, owner, name, change, after, told in (
         ("quantizer", AudioPretrainingTask, "train_step", logged(nan), before, "loss of nan"),
         # again, from the checkpoint that the last one left
-        ("quantizer", Wav2vecCriterion, "forward", steep_of_fairseq, 0, "gradient that is not"),
+        ("quantizer", criterion, "forward", steep_of_fairseq, 0, "gradient that is not"),
         ("bert", masked_units, "losses", times(infinity), before, "The loss of BERT is inf"),
         ("finetune", Labelled, "loss", mean_times(nan), before, "The loss of CTC is nan"),
         # again, from the checkpoint that the last one left
