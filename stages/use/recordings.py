@@ -94,15 +94,23 @@ class Output:
 
     @contextmanager
     def opened(self) -> Iterator[Output]:
-        """While it lasts transcripts can be written; a single file gets its name at the end."""
+        """While it lasts transcripts can be written; a single file gets its name at the end.
+
+        Raises:
+            OSError: the file cannot be written; the error tells it.
+        """
         self._stream: IO[str] = sys.stdout
         if self._place is None or self.in_folder:
             yield self
             return
         beside = self._place.with_name(f"{self._place.name}.partial")
-        with open(beside, "w", encoding="utf-8") as self._stream:
-            yield self
-        beside.replace(self._place)
+        try:
+            with open(beside, "w", encoding="utf-8") as self._stream:
+                yield self
+            beside.replace(self._place)
+        except OSError as error:
+            error.filename = error.filename or str(self._place)
+            raise
 
     def write(self, transcript: Transcript) -> None:
         """Write one, at once."""

@@ -11,6 +11,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from pipeline.cli import cli
+from pipeline.disk import refusal
 from pipeline.errors import RunError, UserError
 from stages.use.transcriber import Transcriber
 from stages.use.transcript import Failure, Piece, Transcript, Word
@@ -136,3 +137,17 @@ def test_a_folder_that_is_not_exported_is_refused(speech: Path, tmp_path: Path) 
     found = CliRunner().invoke(cli, ["transcribe", str(tmp_path), str(speech / "b.wav")])
     assert isinstance(found.exception, UserError)
     assert "no exported folder: config.json is not there" in str(found.exception)
+
+
+@pytest.mark.case(8)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_on_a_full_disk_the_file_is_named_and_the_old_one_stays(
+    loaded: dict[str, Any], speech: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "out.txt"
+    place.write_text("old\n")
+    place.with_name("out.txt.partial").symlink_to("/dev/full")
+    result = call(speech / "b.wav", "-o", place)
+    told = refusal(result.exception, tmp_path) if result.exception else None
+    assert told is not None and told.what == f"The disk is full: {place} could not be written."
+    assert place.read_text() == "old\n"
