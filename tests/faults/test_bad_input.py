@@ -285,6 +285,10 @@ def rows() -> list[Any]:
     ]
 
 
+def test_each_of_these_cases_has_a_row() -> None:
+    assert {number for number, *_ in [*AUDIO, *TEXT, *SETTINGS]} == set(MARKS)
+
+
 @pytest.mark.parametrize(("change", "outcome"), rows())
 def test_what_is_wrong_is_told_by_name_before_any_training(
     corpus: Path,

@@ -115,13 +115,21 @@ def test_every_parameter_is_trained(speech: Manifest, tmp_path: Path) -> None:
 
 @pytest.mark.case(6)
 def test_finished_run_trains_no_more(speech: Manifest, tmp_path: Path) -> None:
-    done = train(small(), [speech], seed=1, folder=tmp_path / "a")
     updates: list[int] = []
-    again = train(
-        small(), [speech], seed=1, folder=tmp_path / "a", on_update=lambda u, _: updates.append(u)
-    )
-    assert not updates
-    assert_same(done, again)
+
+    def run() -> Trained:
+        return train(
+            small(),
+            [speech],
+            seed=1,
+            folder=tmp_path / "a",
+            on_update=lambda update, _: updates.append(update),
+        )
+
+    done = run()
+    assert updates == list(range(1, 13))
+    assert_same(done, run())
+    assert updates == list(range(1, 13))
 
 
 @pytest.mark.case(27)
