@@ -45,6 +45,12 @@ class CorpusSettings(Section):
         ["train", "unlabelled"], min_length=1, description="speech of stages 1 and 3"
     )
     allow_shared_speakers: bool = Field(False, description="a speaker may be in train and test")
+    closed_grammar: bool = Field(
+        False,
+        description="its sentences are those of a small closed grammar, so that test sentences "
+        "in the language model's text are no leak: they are counted and not warned of",
+        json_schema_extra=NO_RESULT,
+    )
     train_speeds: list[float] = Field(
         [],
         description="copies of the training speech at other speeds, such as [0.9, 1.1]: other "

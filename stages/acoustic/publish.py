@@ -13,7 +13,7 @@ from pipeline.stage import Step
 from pipeline.store import Store, write_atomically
 from stages.acoustic.finetune import TRAINING
 from stages.acoustic.lm_stage import LM_FACTS
-from stages.acoustic.notes import overlap
+from stages.acoustic.notes import is_closed, only_blanks, overlap
 from stages.acoustic.results import PAGE, PLOT, Results, Scored, files, gather, write_results
 from stages.acoustic.score_stage import CONFUSIONS, COUNTS, SCORES
 from stages.acoustic.tables import compare, format_table
@@ -76,9 +76,13 @@ def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -
 
 
 def _warning(results: Results) -> str:
-    """A line where the language model has read transcripts of dev or test; else nothing."""
+    """Lines on models that emit only blanks, and on transcripts of dev or test that the language
+    model has read; else nothing."""
+    told = [f"{line}." for line in only_blanks(results.rows)]
     line, count = overlap(results.rows) if results.rows else ("", 0)
-    return f"\nWARNING: {line}. They flatter the decoders that use it." if count else ""
+    if count and not is_closed(results.rows):
+        told.append(f"{line}. They flatter the decoders that use it.")
+    return "".join(f"\nWARNING: {line}" for line in told)
 
 
 def _read(path: Path) -> str | None:
@@ -107,6 +111,8 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         test_split=test.signature,
         dev_split=dev.signature,
         corpus=recipe.corpus.kind,
+        # A run of days may publish with code that is newer than its recipe.
+        closed_grammar=getattr(recipe.corpus, "closed_grammar", False),
     )
 
 

@@ -43,6 +43,7 @@ class Scored:
             though several folds may be scored on it.
         model: the artifact of stage 5, which need not be there any more.
         corpus: its kind.
+        closed_grammar: whether the recipe says that the corpus' sentences come of one.
     """
 
     scores: Path
@@ -61,6 +62,7 @@ class Scored:
     dev_split: str = ""
     model: Path | None = None
     corpus: str = ""
+    closed_grammar: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
         "corpus": scored.corpus,
         "alphabet": scored.alphabet,
         "lm_text": lm["lm_text"],
+        "closed_grammar": scored.closed_grammar,
         "dev_seconds": told["dev_seconds"],
         "dev_utterances": told["dev_utterances"],
         "dev_rejected": scored.dev_rejected,

@@ -238,6 +238,7 @@ def test_a_setting_makes_stale_what_depends_on_it(
         "finetune.checkpoint_every=5",
         "discretize.readers=5",
         "discretize.batch_seconds=50",
+        "corpus.closed_grammar=true",
         "name=another",
     ],
 )

@@ -45,6 +45,10 @@ def test_each_score_is_told_with_its_budget_seed_and_test_set(
     ]
     assert {(t.test_rejected, t.dev_rejected) for t in told} == {(2, 1)}
     assert {(t.recipe, t.frontend, t.fold) for t in told} == {("tiny", "unit_bert", None)}
+    assert {t.closed_grammar for t in told} == {False}
+    closed = recipe.corpus.model_copy(update={"closed_grammar": True})
+    said = recipe.model_copy(update={"corpus": closed})
+    assert all(module.scored(said, s, store).closed_grammar for s in steps if s.stage == "score")
     lm = next(s for s in steps if s.title == "4 lm ngram")
     assert {t.lm for t in told} == {store.path(lm)}
     models = [s for s in steps if s.stage == "finetune"]

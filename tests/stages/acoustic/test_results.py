@@ -161,6 +161,7 @@ def test_rows_are_sorted_by_hours_of_labels(tmp_path: Path) -> None:
     assert [r["budget"] for r in rows[::2]] == ["1min", "10min", "all"]
 
 
+@pytest.mark.case(29)
 def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None:
     blank = scored(tmp_path, "blank", greedy=dict.fromkeys(GREEDY, ""), beam=BEAM)
     runs = [
@@ -173,8 +174,10 @@ def test_results_page_tells_the_figures_and_their_limits(tmp_path: Path) -> None
     assert "| 1min" in page
     assert "58 s" in page
     assert "100.0 [100.0, 100.0]" in page
-    assert "**The model of 1min (seed 1) emits only blanks**: 100%" in page
+    told = "The model of 1min (seed 1) emits only blanks: 100% of its greedy hypotheses on test"
+    assert f"**{told} are empty.**" in page
     assert "The model of all" not in page
+    assert f"\nWARNING: {told} are empty.\n" in _warning(results.gather(runs))
     assert "Dev is larger than the budget 1min" in page
     assert "perplexity 12.5 on dev" in page
     assert "the grammar" in page
@@ -243,6 +246,7 @@ def test_rows_tell_how_the_model_was_trained_and_that_dev_chose_it(tmp_path: Pat
     assert "Dev chose" not in page(plain, "x.png")
 
 
+@pytest.mark.case(24)
 def test_transcripts_that_the_language_model_has_read_are_told(tmp_path: Path) -> None:
     runs = [
         finished(tmp_path, scored(tmp_path)),
@@ -258,6 +262,20 @@ def test_transcripts_that_the_language_model_has_read_are_told(tmp_path: Path) -
     assert count == 12 and line.endswith("12 of 60 in dev (20.0 %), 0 of 8 in test (0.0 %)")
     nothing = replace(told, rows=[{**row, "dev_in_lm_text": 0} for row in told.rows])
     assert _warning(nothing) == ""
+
+
+@pytest.mark.case(24)
+def test_sentences_of_a_grammar_declared_closed_are_counted_and_not_warned_of(
+    tmp_path: Path,
+) -> None:
+    run = finished(tmp_path, scored(tmp_path), closed_grammar=True)
+    closed = results.gather([run])
+    assert _warning(closed) == ""
+    noted = "text: 6 of 30 in dev (20.0 %), 0 of 4 in test (0.0 %). The recipe says that all sent"
+    assert noted in page(closed, "x.png")
+    open_too = results.gather([run, finished(tmp_path, scored(tmp_path, "other"), budget="all")])
+    assert "WARNING: Transcripts that stand word for word" in _warning(open_too)
+    assert "closed grammar" not in page(open_too, "x.png")
 
 
 def test_the_picture_is_the_same_every_time(tmp_path: Path) -> None:
