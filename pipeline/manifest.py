@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -182,11 +183,24 @@ def manifest_line(utterance: Utterance) -> str:
     return json.dumps(told, ensure_ascii=False) + "\n"
 
 
+class FilesById(Mapping[str, str]):
+    """Files by utterance that can be had in order, without all of them in memory."""
+
+    @abstractmethod
+    def by_id(self) -> Iterator[tuple[str, str]]:
+        """Utterances and their files, sorted by utterance."""
+
+
 def audio_place(root: Path, files: Mapping[str, str]) -> Iterator[str]:
     """The lines of AUDIO_ROOT: the corpus' folder, then `["utterance", "its file"]`, by utterance.
 
     It is one file, so that nobody reads the folder of one copy with the names of another.
     """
     yield f"{root.resolve()}\n"
-    for utterance_id in sorted(files):
-        yield json.dumps([utterance_id, files[utterance_id]], ensure_ascii=False) + "\n"
+    in_order = (
+        files.by_id()
+        if isinstance(files, FilesById)
+        else ((name, files[name]) for name in sorted(files))
+    )
+    for pair in in_order:
+        yield json.dumps(pair, ensure_ascii=False) + "\n"

@@ -53,6 +53,7 @@ def plan(recipe: Recipe, hashes: FileHashes) -> list[Step]:
         steps |= {id(s): s for s in _Planner(of_fold, fold, shared, listings[-1]).steps}
     for listing in listings:
         listing.remember()
+    hashes.release()
     # Stable: siblings keep their order. What folds share stands before what is theirs alone.
     return sorted(steps.values(), key=lambda step: (step.number, step.fold is not None))
 

@@ -39,8 +39,10 @@ def labelling_order(utterances: Sequence[Utterance]) -> Iterator[Utterance]:
         yield utterance
 
 
-def choose(utterances: Sequence[Utterance], budget: str) -> list[Utterance]:
+def choose(utterances: Sequence[Utterance], budget: str) -> Iterator[Utterance]:
     """The labelled utterances of a budget: as many of the labelling order as it has room for.
+
+    They come one at a time, since `all` may be many.
 
     Raises:
         UserError: the corpus holds less than the budget asks for, or not one utterance fits.
@@ -53,7 +55,7 @@ def choose(utterances: Sequence[Utterance], budget: str) -> list[Utterance]:
     if first is None:
         raise UserError("The train split has no transcripts, so no budget can be made.")
     if wanted is None:
-        return [first, *order]
+        return chain([first], order)
     if wanted > total:
         raise UserError(
             f"Budget {budget} is larger than the labelled train split.",
@@ -61,33 +63,38 @@ def choose(utterances: Sequence[Utterance], budget: str) -> list[Utterance]:
             found=f"{wanted / 60:.1f} minutes",
             remedy="lower it in `budgets`, or write all",
         )
-    chosen, sum_seconds = [], 0.0
-    for utterance in chain([first], order):
-        sum_seconds += utterance.speech_seconds
-        if sum_seconds > wanted:
-            break
-        chosen.append(utterance)
-    if not chosen:
+    if first.speech_seconds > wanted:
         raise UserError(
             f"No utterance fits budget {budget}.",
             found=f"the first one is {first.speech_seconds:.1f} s long",
             remedy="raise it in `budgets`",
         )
-    return chosen
+    return _within(chain([first], order), wanted)
 
 
-def take(utterances: Iterable[Utterance], budget: str, ids: Iterable[str]) -> list[Utterance]:
+def _within(utterances: Iterable[Utterance], seconds: float) -> Iterator[Utterance]:
+    """The first ones, as long as all together have no more speech than this."""
+    sum_seconds = 0.0
+    for utterance in utterances:
+        sum_seconds += utterance.speech_seconds
+        if sum_seconds > seconds:
+            return
+        yield utterance
+
+
+def take(utterances: Iterable[Utterance], budget: str, ids: Iterable[str]) -> Iterator[Utterance]:
     """The utterances of a published list that are usable.
 
     Raises:
         UserError: none is.
     """
     wanted = set(ids)
-    chosen = [u for u in utterances if u.id in wanted and u.transcript is not None]
-    if not chosen:
+    usable = (u for u in utterances if u.id in wanted and u.transcript is not None)
+    first = next(usable, None)
+    if first is None:
         raise UserError(
             f"No utterance of the published budget {budget} can be used.",
             found=f"{len(wanted)} on its list",
             remedy="see rejected.tsv of the train split",
         )
-    return chosen
+    return chain([first], usable)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _NONE: Mapping[str, Any] = {}  # of every source without parameters: there may be many
 COLUMNS = ("utt_id", "speaker", "path", "transcript")
+KEPT_BYTES = 1 << 20  # of a list, above which its sources are not kept to be had again
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ def read_tsv(path: Path) -> list[Source]:
     try:
         facts = os.stat(path)
         if stat.S_ISREG(facts.st_mode):
+            if facts.st_size > KEPT_BYTES:
+                return list(_read(path))
             return list(_parsed(path, facts.st_size, facts.st_mtime_ns))
     except (OSError, ValueError):  # of the encoding too
         pass
@@ -109,11 +112,15 @@ def read_tsv(path: Path) -> list[Source]:
 
 @lru_cache(maxsize=16)  # every fold of a corpus reads the same lists
 def _parsed(path: Path, size: int, time_ns: int) -> tuple[Source, ...]:
+    return tuple(_read(path))
+
+
+def _read(path: Path) -> Iterator[Source]:
     # Not text.splitlines(): a transcript may hold U+2028, U+0085 and other ends of line.
     with open(path, encoding="utf-8-sig", newline=None) as lines:
         rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         try:
-            return tuple(_sources(rows, path))
+            yield from _sources(rows, path)
         except csv.Error as error:
             raise UserError(f"{path}, line {rows.line_num}: {error}.") from error
 

@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,7 +40,7 @@ class FileHashes:
 
     def __init__(self, cache: Path, mode: str) -> None:
         self.cache, self.mode = cache, mode
-        self._read: set[int] = set()  # by this process
+        self._read: set[int] = set()  # by this process, which is to read every file
         self._unsaved: list[str] = []
         self._folders: dict[str, str] = {}  # the real one of each
         self.saw_absent = False  # a file that is not there
@@ -62,7 +63,8 @@ class FileHashes:
         if self._must_read(key, facts):
             sha256 = file_sha256(path)
             self._known[key] = f"{facts[0]} {facts[1]} {sha256}"
-            self._read.add(key)
+            if self.mode == "verify":
+                self._read.add(key)
             self._unsaved.append(_line(name, facts, sha256))
             if len(self._unsaved) >= SAVE_EVERY:
                 self.save()
@@ -73,18 +75,34 @@ class FileHashes:
         size, time_ns, _ = self._known[_key(self._real(path))].split(" ", 2)
         return int(size), int(time_ns)
 
-    def read(self, paths: Iterable[Path]) -> None:
-        """Hash what is not known of `paths`; where that takes long, it is shown."""
+    def read(self, paths: Callable[[], Iterable[Path]]) -> None:
+        """Hash what is not known of `paths`; where that takes long, it is shown.
+
+        They are asked for twice and not kept: there may be many.
+        """
         if self.mode == "trust":
             return
-        found = ((path, _facts(path)) for path in paths)
-        unread = [p for p, f in found if f and self._must_read(_key(self._real(p)), f)]
-        if len(unread) <= SHOWN_FROM:
+        unread = len(set(array("Q", (key for _, key in self._unread(paths())))))
+        if unread <= SHOWN_FROM:
             return  # `of` reads them
-        with Progress(len(unread), "reading audio", "files") as progress:
-            for path in unread:
+        with Progress(unread, "reading audio", "files") as progress:
+            for path, _ in self._unread(paths()):
                 self.of(path)
                 progress.update()
+
+    def _unread(self, paths: Iterable[Path]) -> Iterator[tuple[Path, int]]:
+        """Those that have to be read, with what they are known by."""
+        for path in paths:
+            facts = _facts(path)
+            if facts is not None:
+                key = _key(self._real(path))
+                if self._must_read(key, facts):
+                    yield path, key
+
+    def release(self) -> None:
+        """Let go of what is known, which is read again when it is asked for."""
+        if not self._unsaved:
+            self.__dict__.pop("_known", None)
 
     def _real(self, path: Path) -> str:
         """The name of the file itself: the same under whatever links it is found."""

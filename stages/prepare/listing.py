@@ -14,20 +14,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from pipeline.manifest import audio_place
+from pipeline.manifest import FilesById, audio_place
 from pipeline.provenance import room_hash
 from pipeline.recipe import CorpusSettings
 from pipeline.store import write_atomically
 from stages.prepare import sources, watched
 from stages.prepare.corpus import Source
 from stages.prepare.hashes import FileHashes
+from stages.prepare.packed import Packed, by_id
 
 WORTH = 2_000  # utterances: of fewer, reading the lists takes no time
 FOLDER = "lists"
@@ -59,7 +60,7 @@ class Later(Sequence[T]):
         return self._made[at]
 
 
-class AudioFiles(Mapping[str, str]):
+class AudioFiles(FilesById):
     """The first file of each source that has one, by its id.
 
     Attributes:
@@ -77,10 +78,13 @@ class AudioFiles(Mapping[str, str]):
         return self._files[utterance_id]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return (name for name, _ in self.by_id())
 
     def __len__(self) -> int:
-        return len(self._files)
+        return sum(bool(source.files) for source in self._split)
+
+    def by_id(self) -> Iterator[tuple[str, str]]:
+        return ((source.id, source.files[0]) for source in by_id(self._split) if source.files)
 
 
 @dataclass(frozen=True)
@@ -169,11 +173,11 @@ class Listing:
         return None if ids is None or content is None else Official(ids, content)
 
     @cached_property
-    def _sources(self) -> dict[str, list[Source]]:
+    def _sources(self) -> dict[str, Packed]:
         with watched.watching() as seen:
             found = sources.splits(self._settings)
         self._read |= seen
-        return found
+        return {name: Packed(found.pop(name)) for name in list(found)}
 
     def _remembered(self) -> dict[str, Any] | None:
         """What was remembered, if it still holds."""

@@ -16,6 +16,7 @@ from pipeline.recipe import CORPORA, CorpusSettings, Recipe
 from pipeline.section import PLAIN_NAME
 from stages.prepare.corpus import Source
 from stages.prepare.hashes import FileHashes as FileHashes
+from stages.prepare.packed import by_id
 
 # Of copies at other speeds: raise it when stage 0 makes other ones of the same speed. It is signed
 # with each copy, so that corpora without copies stay as they are.
@@ -153,8 +154,8 @@ def content(sources: Sequence[Source], hashes: FileHashes) -> str | None:
     """
     told = hashlib.sha256()
     as_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
-    hashes.read(source.root / name for source in sources for name in source.files)
-    for source in sorted(sources, key=lambda s: s.id):
+    hashes.read(lambda: (source.root / name for source in sources for name in source.files))
+    for source in by_id(sources):
         files = [hashes.of(source.root / name) for name in source.files]
         if None in files:
             return None

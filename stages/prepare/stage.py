@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from pipeline.recipe import Recipe
 from pipeline.stage import Step, StepContext
 from stages.prepare.corpus import Source, load_file
 from stages.prepare.listing import Official, Split
+from stages.prepare.packed import by_id
 from stages.prepare.sources import corpus_module, is_listed
 
 if TYPE_CHECKING:
@@ -175,7 +177,7 @@ def _resumed_rows(
         open(journal, "a", encoding="utf-8") as file,
         ctx.progress(len(sources), "audio", "files") as progress,
     ):
-        for source in sorted(sources, key=lambda s: s.id):
+        for source in by_id(sources):
             row = finished.find(source.id) if len(finished) else None
             if row is None:
                 row = _prepare(ctx.folder, load, source, alphabet, transcribed)
@@ -253,14 +255,20 @@ def write_budget(ctx: StepContext, *, budget: str, official: Sequence[str] | Non
     from stages.prepare.budgets import choose, take
 
     train = Manifest.load(ctx.inputs["train"])
-    chosen = choose(train.utterances, budget) if official is None else take(train, budget, official)
-    seconds = sum(u.speech_seconds for u in chosen)
-    speakers = len({u.speaker for u in chosen})
-    chosen_ids = {u.id for u in chosen}
-    ids = sorted(u.id for u in train if original_id(u.id) in chosen_ids)
-    (ctx.folder / "ids.txt").write_text("".join(f"{i}\n" for i in ids), "utf-8")
-    facts = {"budget": budget, "utterances": len(chosen), "speakers": speakers}
-    facts["copies"] = len(ids) - len(chosen)
+    chosen, speakers, lengths, count = set[str](), set[str](), array("d"), 0
+    taken = choose(train.utterances, budget) if official is None else take(train, budget, official)
+    for utterance in taken:
+        chosen.add(utterance.id)
+        speakers.add(utterance.speaker)
+        lengths.append(utterance.speech_seconds)
+    seconds = sum(lengths)
+    with open(ctx.folder / "ids.txt", "w", encoding="utf-8") as file:
+        for utterance in train:  # sorted by id
+            if original_id(utterance.id) in chosen:
+                file.write(f"{utterance.id}\n")
+                count += 1
+    facts = {"budget": budget, "utterances": len(chosen), "speakers": len(speakers)}
+    facts["copies"] = count - len(chosen)
     if official is not None:
         facts["rejected"] = len(official) - len(chosen)  # see rejected.tsv of the split
     facts_text = json.dumps(facts | {"speech_seconds": round(seconds, 2)}, indent=1)
@@ -269,5 +277,6 @@ def write_budget(ctx: StepContext, *, budget: str, official: Sequence[str] | Non
     if facts.get("rejected"):
         more += f"; {facts['rejected']} of the published list were rejected in stage 0"
     ctx.say(
-        f"{len(chosen)} utterances, {seconds / 60:.2f} min of speech, {speakers} speakers{more}"
+        f"{len(chosen)} utterances, {seconds / 60:.2f} min of speech, "
+        f"{len(speakers)} speakers{more}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -191,7 +191,9 @@ def refuse_shared_files(
     Raises:
         UserError: names up to five of them.
     """
-    both = sorted(_files(sources) & _files(others))
+    fewer, more = sorted((sources, others), key=len)
+    theirs = set(_files(fewer))
+    both = sorted({file for file in _files(more) if file in theirs})
     if both:
         raise UserError(
             f"{name} and {other} share {len(both)} recordings.",
@@ -200,9 +202,9 @@ def refuse_shared_files(
         )
 
 
-def _files(sources: Sequence[Source]) -> set[str]:
+def _files(sources: Sequence[Source]) -> Iterator[str]:
     roots = {root: os.path.realpath(root) for root in {s.root for s in sources}}
-    return {os.path.normpath(f"{roots[s.root]}/{name}") for s in sources for name in s.files}
+    return (os.path.normpath(f"{roots[s.root]}/{name}") for s in sources for name in s.files)
 
 
 def listed(names: Sequence[str]) -> str:

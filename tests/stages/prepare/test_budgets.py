@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 
@@ -24,7 +25,7 @@ def speech(counts: dict[str, int], seconds: float = 2.0) -> list[Utterance]:
 TRAIN = speech({"anna": 40, "bert": 40, "carl": 40, "dora": 10})
 
 
-def names(utterances: list[Utterance]) -> set[str]:
+def names(utterances: Iterable[Utterance]) -> set[str]:
     return {u.id for u in utterances}
 
 
@@ -53,7 +54,7 @@ def test_speakers_have_equal_shares_as_long_as_they_have_speech() -> None:
 def test_the_order_of_the_list_does_not_matter() -> None:
     shuffled = TRAIN[:]
     random.Random(1).shuffle(shuffled)
-    assert choose(shuffled, "1min") == choose(TRAIN, "1min")
+    assert list(choose(shuffled, "1min")) == list(choose(TRAIN, "1min"))
 
 
 def test_the_choice_is_the_same_on_every_machine() -> None:
