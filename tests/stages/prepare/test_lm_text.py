@@ -25,7 +25,7 @@ KEPT = ["the dog's bone", "one", "two", "cafe now"]
 
 def write(path: Path, lines: list[str]) -> Path:
     content = "".join(f"{line}\n" for line in lines).encode()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
 
 
