@@ -63,12 +63,17 @@ def transcribe(
     to = Output(recordings, form, place, alone=alone, folder=is_folder)
 
     from pipeline.training import quiet_transformers, set_threads
+    from stages.acoustic import search
     from stages.use.transcriber import Transcriber
 
     set_threads(0)
     quiet_transformers()
     transcriber = Transcriber.load(
-        folder, greedy=greedy, device=device, batch_seconds=batch_seconds
+        folder,
+        greedy=greedy,
+        device=device,
+        batch_seconds=batch_seconds,
+        processes=search.allowed(),
     )
     failed, seconds, started = 0, 0.0, time.monotonic()
     with to.opened():

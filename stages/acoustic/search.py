@@ -11,9 +11,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,12 +38,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Job:
-    """What a process needs to decode a split: the decoder, and the cache of log-probabilities."""
+    """What a process needs to decode: the decoder, and the cache of log-probabilities of a split.
+
+    Attributes:
+        log_probs: None where parts bring their own.
+    """
 
     decoder: str
     folder_lm: Path
     settings: DecodeSettings
-    log_probs: Path
+    log_probs: Path | None = None
 
 
 class Desk:
@@ -55,7 +60,9 @@ class Desk:
         self, job: Job, log_probs: Mapping[str, NDArray[np.float32]] | None = None
     ) -> None:
         self.decoder: Decoder = build(job.decoder, job.folder_lm, job.settings)
-        self.log_probs = LogProbsOnDisk(job.log_probs) if log_probs is None else log_probs
+        if log_probs is None:
+            log_probs = {} if job.log_probs is None else LogProbsOnDisk(job.log_probs)
+        self.log_probs = log_probs
 
 
 def allowed() -> int:
@@ -119,27 +126,50 @@ class Search:
         if not parts:
             return []
         if self.pool is None:
-            # Not forked: torch's threads would not survive it.
-            context = multiprocessing.get_context("spawn")
-            self.pool = ProcessPoolExecutor(self.workers, context, _begin, (self.job,))
-        try:
-            futures = [self.pool.submit(_work, work, part) for part in parts]
+            self.pool = processes(self.job, self.workers)
+        with errors_in_words(self.job):
+            futures = [submit(self.pool, work, part) for part in parts]
             for future in as_completed(futures):
                 future.result()
                 told(1)
             return [future.result() for future in futures]
-        except _StartError as error:
-            raise RunError(
-                f"A process could not start to decode with {self.job.decoder}.",
-                found=str(error),
-                remedy="run again; if it fails again, run from stage 4 with --force",
-            ) from error
-        except BrokenProcessPool as error:
-            raise RunError(
-                f"Decoding with {self.job.decoder} stopped early.",
-                found="a process died (out of memory?)",
-                remedy="run again; a smaller decode.beam needs less memory",
-            ) from error
+
+
+def processes(job: Job, workers: int) -> ProcessPoolExecutor:
+    """So many processes, each with a desk for the job. They end when this process is killed."""
+    # Not forked: torch's threads would not survive it.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, _begin, (job,))
+
+
+def submit(
+    pool: ProcessPoolExecutor, work: Callable[[Desk, Part], Result], part: Part
+) -> Future[Result]:
+    """Hand a part to one of `processes`."""
+    return pool.submit(_work, work, part)
+
+
+@contextmanager
+def errors_in_words(job: Job) -> Iterator[None]:
+    """Where results of `submit` are asked for.
+
+    Raises:
+        RunError: a process died, or could not open what it decodes with.
+    """
+    try:
+        yield
+    except _StartError as error:
+        raise RunError(
+            f"A process could not start to decode with {job.decoder}.",
+            found=str(error),
+            remedy="run again; if it fails again, run from stage 4 with --force",
+        ) from error
+    except BrokenProcessPool as error:
+        raise RunError(
+            f"Decoding with {job.decoder} stopped early.",
+            found="a process died (out of memory?)",
+            remedy="run again; a smaller decode.beam needs less memory",
+        ) from error
 
 
 class _StartError(Exception):

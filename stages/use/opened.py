@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from stages.acoustic.decoding import Decoder
     from stages.acoustic.features import FromAudio
     from stages.acoustic.model import AcousticModel
-    from stages.acoustic.search import Decoded
+    from stages.acoustic.search import Job
+    from stages.acoustic.search_ahead import SearchAhead
 
 REMEDY = "export the recipe again: vqasr export RECIPE DIR"
 
@@ -36,6 +37,7 @@ class Opened:
     decoder: Decoder
     weights: tuple[float, float]
     device: str
+    job: Job
 
     @classmethod
     def read(cls, folder: Path, *, greedy: bool, device: str) -> Opened:
@@ -63,6 +65,7 @@ class Opened:
 
         from stages.acoustic import decoding
         from stages.acoustic.model import read
+        from stages.acoustic.search import Job
 
         hearing, told = Hearing.read(folder), Decoding.read(folder)
         model = read(folder)
@@ -73,9 +76,9 @@ class Opened:
         settings = module.Settings(**frontend)
         heard = module.open_audio(settings, inputs, device, hearing.unit_precision)
         search = DecodeSettings(beam=told.beam, beam_threshold=told.beam_threshold)
-        name = GREEDY if greedy else told.decoder
+        job = Job(GREEDY if greedy else told.decoder, folder / LM, search)
         try:
-            decoder = decoding.build(name, folder / LM, search)
+            decoder = decoding.build(job.decoder, job.folder_lm, job.settings)
         except RuntimeError as error:  # of KenLM and SentencePiece
             raise ValueError(" ".join(str(error).split())) from error
         if len(decoder.targets) != model.config.targets:
@@ -85,22 +88,20 @@ class Opened:
                 found=f"{len(decoder.targets)} in {LM}/targets.json",
                 remedy=REMEDY,
             )
-        return cls(hearing, heard, model, decoder, (told.lm_weight, told.word_score), device)
+        weights = told.lm_weight, told.word_score
+        return cls(hearing, heard, model, decoder, weights, device, job)
 
-    def words_of(self, utterances: Sequence[Samples]) -> list[Decoded]:
-        """What was said in each utterance (S,) at 16 kHz, none longer than `longest_samples`.
+    def search(self, processes: int) -> SearchAhead:
+        """From log-probabilities to words, in so many processes where that is worth it."""
+        from stages.acoustic.search_ahead import SearchAhead
 
-        They are computed at once; each comes out as it would alone, but for rounding.
-        """
-        from stages.acoustic.search import decode_one
-
-        return [
-            decode_one(self.decoder, log_probs_TV, self.weights, 1)
-            for log_probs_TV in self.log_probs(utterances)
-        ]
+        return SearchAhead(self.job, self.decoder, self.weights, processes)
 
     def log_probs(self, utterances: Sequence[Samples]) -> list[NDArray[np.float32]]:
-        """Log-probabilities (T, V) of each utterance; T may be 0."""
+        """Log-probabilities (T, V) of utterances (S,) at 16 kHz, none above `longest_samples`.
+
+        They are computed at once; each comes out as it would alone, but for rounding. T may be 0.
+        """
         import numpy as np
         import torch
 

@@ -11,12 +11,14 @@ recordings are computed together. So what is in memory does not grow with their 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline import audio_stream, cuts
+from pipeline import audio_stream, cuts, memory
 from pipeline.audio import SAMPLE_RATE_HZ, BadAudio
 from pipeline.errors import UserError
 from stages.prepare.stage import SHORTEST_SECONDS
@@ -38,6 +40,19 @@ class _Part:
     start: int  # sample
     samples: Samples
 
+    @property
+    def bare(self) -> _Span:
+        """Where it is."""
+        return _Span(self.start, len(self.samples))
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Where a piece is: its first sample, and how many."""
+
+    start: int
+    count: int
+
 
 @dataclass(frozen=True, slots=True)
 class _End:
@@ -54,10 +69,15 @@ class Transcriber:
     Args:
         batch_seconds: speech that is computed at once, padding included; it changes the text only
             where rounding decides between two targets.
+        processes: at most so many search for words beside this one, where there is much to do. They
+            import the main module, so a program that asks for more than one has to keep what it
+            does under `if __name__ == "__main__"`.
     """
 
-    def __init__(self, opened: Opened, batch_seconds: float = BATCH_SECONDS) -> None:
-        self._opened = opened
+    def __init__(
+        self, opened: Opened, batch_seconds: float = BATCH_SECONDS, processes: int = 1
+    ) -> None:
+        self._opened, self._processes = opened, processes
         self._batch_samples = round(batch_seconds * SAMPLE_RATE_HZ)
 
     @classmethod
@@ -68,11 +88,13 @@ class Transcriber:
         greedy: bool = False,
         device: Device = "auto",
         batch_seconds: float = BATCH_SECONDS,
+        processes: int = 1,
     ) -> Transcriber:
         """Open a folder that `vqasr export` wrote. It is read as data; nothing in it is run.
 
         Args:
             greedy: without language model and lexicon; KenLM need not be there then.
+            batch_seconds, processes: see the class.
 
         Raises:
             UserError: it is no such folder, or damaged, or there is no such device.
@@ -83,7 +105,8 @@ class Transcriber:
             raise UserError("The device cuda is asked for, and torch finds no GPU.")
         has_gpu = device != "cpu" and torch.cuda.is_available()
         chosen = "cuda" if has_gpu else "cpu"
-        return cls(Opened.read(Path(folder), greedy=greedy, device=chosen), batch_seconds)
+        opened = Opened.read(Path(folder), greedy=greedy, device=chosen)
+        return cls(opened, batch_seconds, processes)
 
     def transcribe(self, recording: str | Path) -> Transcript:
         """What was said in a recording of any length.
@@ -99,17 +122,36 @@ class Transcriber:
     def transcribe_all(self, recordings: Iterable[str | Path]) -> Iterator[Transcript | Failure]:
         """What was said in each recording, in their order, as far as it can be used."""
         done: list[Piece] = []
-        for batch in self._batches(recordings):
-            found = iter(self._opened.words_of([p.samples for p in batch if isinstance(p, _Part)]))
-            for item in batch:
-                if isinstance(item, _Part):
-                    done.append(_timed(item, next(found)))
-                elif item.reason is not None:
-                    yield Failure(item.audio, item.reason)
-                    done = []
-                else:
-                    yield Transcript(item.audio, item.seconds, tuple(done))
-                    done = []
+        for item in self._found(recordings):
+            if isinstance(item, Piece):
+                done.append(item)
+                continue
+            if item.reason is not None:
+                yield Failure(item.audio, item.reason)
+            else:
+                yield Transcript(item.audio, item.seconds, tuple(done))
+            done = []
+
+    def _found(self, recordings: Iterable[str | Path]) -> Iterator[Piece | _End]:
+        """The text of each piece, and the ends of recordings, in order.
+
+        While some pieces are searched, the next are computed.
+        """
+        begun: deque[Callable[[], Piece | _End]] = deque()
+        with self._opened.search(self._processes) as search:
+            for batch in self._batches(recordings):
+                samples = [part.samples for part in batch if isinstance(part, _Part)]
+                heard = iter(self._opened.log_probs(samples))
+                memory.give_back()
+                for item in batch:
+                    if isinstance(item, _Part):
+                        begun.append(partial(_timed, item.bare, search.begin(next(heard))))
+                    else:
+                        begun.append(partial(_itself, item))
+                while len(begun) > search.waiting:
+                    yield begun.popleft()()
+            while begun:
+                yield begun.popleft()()
 
     def _batches(self, recordings: Iterable[str | Path]) -> Iterator[list[_Part | _End]]:
         """What is computed together: padded to the longest, `batch_seconds` at most."""
@@ -142,9 +184,14 @@ class Transcriber:
             yield _End(str(recording), start / SAMPLE_RATE_HZ, reason)
 
 
-def _timed(part: _Part, decoded: Decoded) -> Piece:
+def _itself(end: _End) -> _End:
+    return end
+
+
+def _timed(span: _Span, search: Callable[[], Decoded]) -> Piece:
     """Words with their times; frames are spread evenly over the piece, as in stage 6's CTM."""
-    start, seconds = part.start / SAMPLE_RATE_HZ, len(part.samples) / SAMPLE_RATE_HZ
+    decoded = search()
+    start, seconds = span.start / SAMPLE_RATE_HZ, span.count / SAMPLE_RATE_HZ
     frame = seconds / max(decoded.frames, 1)
     words = tuple(
         Word(w.word, start + w.first * frame, start + w.stop * frame, w.confidence)

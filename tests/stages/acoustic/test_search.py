@@ -12,6 +12,7 @@ from pipeline.errors import RunError
 from pipeline.recipe import DecodeSettings
 from stages.acoustic import decoding, search, tuning
 from stages.acoustic.search import Desk, Job, Search, Utterances, decode_split
+from stages.acoustic.search_ahead import SearchAhead
 
 LETTERS = '{"units": "letters", "blank": 0, "symbols": ["<blank>", "|", "a", "b"]}'
 LEXICON = "a\ta |\nab\ta b |\nbb\tb b |\n"
@@ -82,6 +83,36 @@ def test_a_split_is_decoded_as_utterances_alone(job: Job) -> None:
             assert found.text.split() == words == [t.word for t in found.times]
             assert found.frames == len(desk.log_probs[name])
             assert len(found.nbest) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_is_searched_ahead_is_found_as_stage_6_finds_it(
+    job: Job, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", 1e-9)  # after the first
+    with opened(job, 1) as one:
+        expected = decode_split(one, (0.5, 1.0), 1, lambda _: None)
+        decoder, log_probs = one.desk.decoder, one.desk.log_probs
+    alone = Job(job.decoder, job.folder_lm, job.settings)
+    with SearchAhead(alone, decoder, (0.5, 1.0), workers) as ahead:
+        assert ahead.waiting == 0
+        begun = {name: ahead.begin(log_probs[name]) for name in sorted(log_probs)}
+        assert (ahead.pool is not None) == (workers > 1)
+        assert ahead.waiting == (12 if workers > 1 else 0)
+        assert {name: result() for name, result in begun.items()} == expected
+
+
+def test_a_process_that_cannot_open_the_folder_is_told_where_its_result_is_asked_for(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", 0.0)
+    desk = Desk(job)
+    (job.folder_lm / "targets.json").unlink()
+    alone = Job(job.decoder, job.folder_lm, job.settings)
+    with SearchAhead(alone, desk.decoder, (0.5, 1.0), 2) as ahead:
+        result = ahead.begin(desk.log_probs["u1"])
+        with pytest.raises(RunError, match="could not start to decode"):
+            result()
 
 
 def dies(desk: Desk, part: Utterances) -> None:

@@ -16,6 +16,8 @@ import soundfile
 from pipeline import audio, cuts
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError
+from stages.acoustic import search
+from stages.acoustic.search_ahead import SearchAhead
 from stages.use.folder import Hearing
 from stages.use.transcriber import Transcriber
 from stages.use.transcript import Failure, Transcript
@@ -133,18 +135,49 @@ def test_the_batch_changes_no_word(exported: Path, finished: Any, long: Path) ->
         np.testing.assert_allclose(times[0], times[2], atol=1e-4)
 
 
+def test_processes_change_nothing(
+    exported: Path, finished: Any, long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the words, their times or their order, nor what is said of a bad recording."""
+    (tmp_path / "bad.wav").write_text("no audio")
+    recordings = [*finished.audio().values(), long, tmp_path / "bad.wav"]
+    recordings += finished.audio("dev").values()
+    here = list(Transcriber.load(exported, device="cpu").transcribe_all(recordings))
+    monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", 0.0)
+    transcriber = Transcriber.load(exported, device="cpu", batch_seconds=7, processes=2)
+    pools = []
+    begin = SearchAhead.begin
+
+    def noted(self: SearchAhead, log_probs_TV: Any) -> Any:
+        result = begin(self, log_probs_TV)
+        pools.append(self.pool)
+        return result
+
+    monkeypatch.setattr(SearchAhead, "begin", noted)
+    found = list(transcriber.transcribe_all(recordings))
+    assert None not in pools and len(pools) > 10
+    assert [type(x) for x in found] == [type(x) for x in here]
+    for one, other in zip(here, found, strict=True):
+        if isinstance(one, Failure) or isinstance(other, Failure):
+            assert one == other
+            continue
+        assert [w.word for w in one.words] == [w.word for w in other.words]
+        starts = [[w.start for w in x.words] for x in (one, other)]
+        np.testing.assert_allclose(*starts, atol=1e-4)
+
+
 def test_a_batch_holds_no_more_than_asked_for(
     exported: Path, finished: Any, long: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Padding included; a longer piece stands alone."""
     transcriber = Transcriber.load(exported, device="cpu", greedy=True, batch_seconds=6)
-    work, sizes = transcriber._opened.words_of, []
+    work, sizes = transcriber._opened.log_probs, []
 
     def noted(utterances: Any) -> Any:
         sizes.append(len(utterances) * max((len(u) for u in utterances), default=0))
         return work(utterances)
 
-    monkeypatch.setattr(type(transcriber._opened), "words_of", lambda _, u: noted(u))
+    monkeypatch.setattr(type(transcriber._opened), "log_probs", lambda _, u: noted(u))
     list(transcriber.transcribe_all([long, *finished.audio().values()]))
     assert max(sizes) <= 6 * 16_000
     assert len(sizes) < 12  # of 8 pieces or more and three recordings, some are together
