@@ -93,12 +93,14 @@ def _write(chosen: Chosen, job: Run, folder: Path) -> None:
         _copy(source, folder / places.UNITS, names, ".safetensors")
     _copy(store.path(chosen.lm), folder / places.LM, set(LM_FILES))
     _decoding(chosen, job).write(folder)
-    _hearing(chosen, job, folder).write(folder)
+    hearing = _hearing(chosen, job, folder)
+    hearing.write(folder)
     scored = results.gather(publish.scored(chosen.recipe, s, store) for s in chosen.scores)
     text = json.dumps(scored.rows, ensure_ascii=False, indent=1) + "\n"
     (folder / results.RESULTS).write_text(text, "utf-8")
     modelling = (folder / places.MODELLING).exists()
-    (folder / places.CARD).write_text(card.text(chosen, job, scored, modelling), "utf-8")
+    told = card.text(chosen, job, scored, hearing, modelling)
+    (folder / places.CARD).write_text(told, "utf-8")
 
 
 def _copy(source: Path, to: Path, names: set[str], suffix: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Speech to text by the models of an exported folder, without vqasr: greedily, in fp32.
+"""Speech to text by the models of an exported folder, without vqasr: greedily, all in fp32.
 
 This file lies in vqasr's repository as stages/use/modeling_vqasr.py and is copied into the folder
 as it is. It needs torch, transformers and soundfile, and runs only if it is asked to:
@@ -9,7 +9,8 @@ as it is. It needs torch, transformers and soundfile, and runs only if it is ask
 
 or, with DIR on Python's path, `from modeling_vqasr import VqasrModel` and
 `VqasrModel.from_pretrained("DIR")`. Recordings are of 16 kHz and read whole; long ones are cut as
-vqasr cuts them. Words are those of vqasr's greedy search on the same samples.
+vqasr cuts them. Words are those of vqasr's greedy search on the same samples; where that computes
+units in bf16 (unit_precision in preprocessor_config.json), a frame's unit may be another here.
 
 Shapes: S samples, F frames of units, T frames after subsampling, D features, G groups, V codes.
 """

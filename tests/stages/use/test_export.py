@@ -19,6 +19,7 @@ from pipeline.cli import cli
 from pipeline.errors import RunError, UserError
 from pipeline.recipe_file import load
 from stages.quantizer.model import read
+from stages.use import card
 from stages.use import folder as places
 from stages.use.chosen import choose, refuse_unfinished
 from stages.use.export import UNFINISHED
@@ -80,8 +81,8 @@ def test_recordings_are_cut_where_positions_end(exported: Path) -> None:
 def test_the_card_tells_errors_training_and_leaves_the_licence_open(
     exported: Path, finished: Any
 ) -> None:
-    card = (exported / "README.md").read_text("utf-8")
-    head = yaml.safe_load(card.split("---")[1])
+    told = (exported / "README.md").read_text("utf-8")
+    head = yaml.safe_load(told.split("---")[1])
     assert head["license"] is None
     assert head["pipeline_tag"] == "automatic-speech-recognition"
     rows = json.loads((exported / "results.json").read_text())
@@ -91,12 +92,27 @@ def test_the_card_tells_errors_training_and_leaves_the_licence_open(
     everything = json.loads((finished.exp / "tiny" / "results.json").read_text())
     assert rows == [row for row in everything if row["budget"] == "all"]
     for row in rows:
-        assert f"{100 * row['wer']:.1f}" in card
-    assert "fine-tuning 1" in card
-    assert "torch 2" in card
-    recipe = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+        assert f"{100 * row['wer']:.1f}" in told
+    assert "fine-tuning 1" in told
+    assert "torch 2" in told
+    recipe = yaml.safe_load(told.split("```yaml\n")[1].split("```")[0])
     assert recipe["quantizer"]["codes"] == 4
     assert recipe["finetune"]["updates"] == 2
+
+
+def test_the_card_says_what_is_heard_and_what_can_be_written(exported: Path) -> None:
+    told = (exported / "README.md").read_text("utf-8")
+    assert "trained on 0.2 min of transcribed speech (budget `all`)" in told.splitlines()[7]
+    assert "under the BERT that was pretrained on them" in told
+    assert "lexicon of 7 words" in told
+    assert "longer than 2.6 s are cut" in told
+
+
+def test_the_card_says_that_the_modelling_file_computes_units_of_bf16_in_fp32() -> None:
+    told = {p: card.without_vqasr(places.Hearing(40_000, None, p)) for p in ("bf16", "fp32")}
+    assert "vqasr computes the units of this model in bf16" in told["bf16"]
+    assert "bf16" not in told["fp32"]
+    assert all("trust_remote_code" in text for text in told.values())
 
 
 def test_the_command_writes_the_same_folder(exported: Path, finished: Any, tmp_path: Path) -> None:
