@@ -15,7 +15,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import LmSettings, TextSettings
 from pipeline.stage import StepContext
-from stages.acoustic import lm_stage
+from stages.acoustic import lm_stage, ngram
 from stages.acoustic.lexicon import read_lexicon
 from stages.acoustic.targets import Targets
 
@@ -191,6 +191,25 @@ def test_perplexity_is_that_of_the_model_by_hand(tmp_path: Path) -> None:
     assert told["dev"]["without_oov"] == pytest.approx(without)
     assert told["lm_text"] == "toy"
     assert (told["sentences"], told["vocabulary"]) == (300, len(WORDS))
+
+
+def test_an_ngram_is_not_read_whole_to_tell_its_perplexity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of LibriSpeech's text has gigabytes."""
+    arpa = tmp_path / "lm.arpa"
+    grams = "\\1-grams:\n-1\t<unk>\n-99\t<s>\t-0.2\n-0.5\t</s>\n\n\\2-grams:\n-0.3\t<s> </s>\n"
+    arpa.write_text(f"\\data\\\nngram 1=3\nngram 2=1\n\n{grams}\n\\end\\\n")
+    opened, asked = kenlm.Model, []
+
+    def model(path: str, config: kenlm.Config) -> kenlm.Model:
+        asked.append(config.load_method)
+        return opened(path, config)
+
+    monkeypatch.setattr(kenlm, "Model", model)
+    found = ngram.perplexity(arpa, [""])
+    assert found is not None and found.with_oov == pytest.approx(10**0.3)
+    assert asked == [kenlm.LoadMethod.LAZY]
 
 
 def test_bigram_probability_is_kneser_neys_by_hand(tmp_path: Path) -> None:
