@@ -62,7 +62,8 @@ def sizes(rows: Sequence[Row]) -> str:
         speech = (str(row.get(key) or fold) for key in ("test_split", "dev_split"))
         told.setdefault((line, *speech), []).append(fold)
     if len(told) == 1:
-        return next(iter(told))[0]
+        [((line, *_), folds)] = told.items()  # one fold alone is not the whole: it is named
+        return f"{_folds(folds)}. {line}" if len(folds) == 1 and folds[0] else line
     return "\n".join(f"- {_folds(folds)}. {line}" for (line, *_), folds in told.items())
 
 

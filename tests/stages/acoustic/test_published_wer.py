@@ -165,3 +165,5 @@ def test_sizes_that_all_folds_share_are_told_once() -> None:
         f"- Folds 0, 1. {sizes(folds)}",
         f"- Without folds. {sizes(folds).replace('2 utterances', '7 utterances')}",
     ]
+    assert sizes(folds[:1]) == f"Fold 0. {sizes(folds)}"  # one alone is not all that was asked
+    assert sizes(folds[2:]) == sizes(folds)
