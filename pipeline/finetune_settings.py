@@ -109,8 +109,12 @@ class CtcSettings(Section):
     validate_every: int = Field(
         0,
         ge=0,
-        description="updates from one greedy word error rate on dev to the next; the weights of "
+        description="updates from one greedy error rate on dev to the next; the weights of "
         "the least are kept. 0: the last are, and dev is not heard",
+    )
+    validate_by: Literal["wer", "cer"] = Field(
+        "wer",
+        description="which error rate it is: of words, or of characters where few words are right",
     )
     checkpoint_every: int = Field(100, ge=1, description="updates", json_schema_extra=NO_RESULT)
 
@@ -122,7 +126,7 @@ class CtcSettings(Section):
         return phases
 
     def signed(self) -> dict[str, Any]:
-        """Without what does nothing: the last weights are kept unless dev chooses."""
+        """Without what does nothing: the last weights are kept unless dev chooses, by words."""
         values = super().signed()
         if self.accumulate == 1:
             del values["accumulate"]
@@ -130,6 +134,8 @@ class CtcSettings(Section):
             del values["longer"]
         if not self.validate_every:
             del values["validate_every"]
+        if not self.validate_every or self.validate_by == "wer":
+            del values["validate_by"]
         return values
 
     def given(self) -> dict[str, Any]:

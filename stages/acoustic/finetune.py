@@ -64,7 +64,8 @@ def finetune(
     if evaluation is not None:
         facts["best"] = best = evaluation.best(history)
         assert best is not None  # the end of a training is evaluated
-        ctx.say(f"greedy WER on dev of the weights kept: {best['dev_wer']:.1%}")
+        by = settings.validate_by
+        ctx.say(f"greedy {by.upper()} on dev of the weights kept: {best[f'dev_{by}']:.1%}")
     (ctx.folder / TRAINING).write_text(json.dumps(facts, indent=1), "utf-8")
 
 
@@ -93,9 +94,9 @@ def _evaluation(
     targets: Targets,
     settings: CtcSettings,
 ) -> Evaluation:
-    """Word errors on dev, every so many updates."""
+    """Errors on dev, every so many updates."""
     from pipeline.manifest import Manifest
-    from stages.acoustic.validation import WER, ByWordErrors, DevErrors
+    from stages.acoustic.validation import FIGURES, ByErrors, DevErrors
 
     dev = {r.removeprefix("dev/"): f for r, f in ctx.inputs.items() if r.startswith("dev/")}
     folders = {**ctx.inputs, **dev}
@@ -103,7 +104,7 @@ def _evaluation(
     transcripts = {u.id: u.transcript for u in Manifest.load(folders["manifest"])}
     features = module.open_split(frontend, folders, ctx.device)
     errors = DevErrors(model, features, transcripts, targets, settings, ctx.device)
-    return ByWordErrors(errors, settings.validate_every, WER)
+    return ByErrors(errors, settings.validate_every, FIGURES[settings.validate_by])
 
 
 def _new_model(

@@ -162,20 +162,21 @@ def _weights(row: Row, with_seed: bool) -> str:
 def _chosen(rows: Sequence[Row]) -> list[str]:
     """That dev chose among the weights of a training, where it did."""
     seeds = len({row["seed"] for row in rows}) > 1
-    told = []
+    told, by = [], "wer"
     for row in rows:
         if best := row.get("best"):
+            by = "cer" if "dev_cer" in best else "wer"
             names = [row["fold"]] if row["fold"] is not None else []
             names += [f"seed {row['seed']}"] if seeds else []
             which = f" ({', '.join(names)})" if names else ""
             of_all = f" of {row['updates']}" if row.get("updates") else ""
             told.append(
                 f"{row['budget']}{which} those after {best['update']}{of_all} updates, "
-                f"the best of {best['evaluations']} evaluations ({100 * best['dev_wer']:.1f} %)"
+                f"the best of {best['evaluations']} evaluations ({100 * best[f'dev_{by}']:.1f} %)"
             )
     if not told:
         return []
-    return [f"Dev chose the weights, by greedy WER: {'; '.join(dict.fromkeys(told))}."]
+    return [f"Dev chose the weights, by greedy {by.upper()}: {'; '.join(dict.fromkeys(told))}."]
 
 
 def _dev_note(rows: Sequence[Row]) -> list[str]:

@@ -163,7 +163,8 @@ def _trained(model: Path | None) -> Row:
     best = told.get("best")
     if best is not None:
         evaluations = sum("dev_wer" in row for row in told["history"])
-        best = {"update": int(best["update"]), "dev_wer": best["dev_wer"]}
+        by = "dev_cer" if "dev_cer" in best else "dev_wer"  # what chose
+        best = {"update": int(best["update"]), by: best[by]}
         best["evaluations"] = evaluations
     return {"parameters": told.get("parameters"), "updates": told.get("updates"), "best": best}
 

@@ -1,7 +1,8 @@
 """Errors on dev in the course of a fine-tuning: which weights to keep.
 
-The word error rate is the greedy one that stage 6 finds on dev with the same weights. Where it is
-the same, as while a model writes nothing yet, the CTC loss tells which weights are better.
+The error rate, of words or of characters, is the greedy one that stage 7 would find on dev with the
+same weights. Where it is the same, as while a model writes nothing yet, the CTC loss tells which
+weights are better.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pipeline.evaluation import Evaluation, Row
 from pipeline.finetune_settings import CtcSettings
 from stages.acoustic.decoders.greedy import Greedy
 from stages.acoustic.labelled import Labelled, count_frames
-from stages.acoustic.scoring import check_references, count_words
+from stages.acoustic.scoring import NOTHING, check_references, count_characters, count_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,19 +26,20 @@ if TYPE_CHECKING:
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.targets import Targets
 
-WER, LOSS = "dev_wer", "dev_loss"
+WER, CER, LOSS = "dev_wer", "dev_cer", "dev_loss"
+FIGURES = {"wer": WER, "cer": CER}  # by the setting `validate_by`
 
 
-class ByWordErrors(Evaluation):
-    """The fewest word errors are the best; among equals the least loss, then the earliest."""
+class ByErrors(Evaluation):
+    """The fewest errors are the best; among equals the least loss, then the earliest."""
 
     def best(self, history: Sequence[Row]) -> Row | None:
-        rows = [row for row in history if WER in row]
-        return min(rows, key=lambda row: (row[WER], row[LOSS]), default=None)
+        rows = [row for row in history if self.figure in row]
+        return min(rows, key=lambda row: (row[self.figure], row[LOSS]), default=None)
 
 
 class DevErrors:
-    """Greedy word error rate and CTC loss of a model on dev.
+    """Greedy word error rate and CTC loss of a model on dev; with `validate_by: cer` its CER too.
 
     Utterances longer than the model has positions are read in windows, as in stage 6.
 
@@ -61,6 +63,7 @@ class DevErrors:
     ) -> None:
         self._model, self._greedy = model, Greedy(targets)
         self._features, self._device = features, device
+        self._characters = settings.validate_by == "cer"
         self._references = check_references(transcripts)
         lengths = count_frames(features, self._references)
         sayable = {i: t for i, t in self._references.items() if _has_targets(t, targets)}
@@ -85,8 +88,12 @@ class DevErrors:
                 kept = [names[n] for n in at]
                 summed, count = self._dev.ctc(log_probs_BTV[at], frames_B[at], kept)
                 loss, labels = loss + summed.item(), labels + int(count)
-        wer = count_words(self._references, texts).rate
-        return {WER: round(wer, 6), LOSS: round(loss / max(labels, 1), 6)}
+        figures = {WER: count_words(self._references, texts).rate}
+        if self._characters:
+            characters = count_characters(self._references, texts)
+            figures[CER] = sum(characters.values(), NOTHING).rate
+        figures[LOSS] = loss / max(labels, 1)
+        return {name: round(value, 6) for name, value in figures.items()}
 
     def _heard(self) -> Iterator[tuple[list[str], Tensor, Tensor]]:
         """Utterances, their log-probabilities (B, T, V) and the valid frames of each (B,)."""

@@ -23,6 +23,7 @@ CTC_FIGURES = (
     ("loss", "CTC loss", "nats per label", 1.0),
     ("dev_loss", "CTC loss on dev", "nats per label", 1.0),
     ("dev_wer", "WER on dev, greedy", "%", 100.0),
+    ("dev_cer", "CER on dev, greedy", "%", 100.0),
 )
 GUESSES = (
     ("kept_back_accuracy", "This BERT"),

@@ -111,3 +111,13 @@ def test_more_memory_or_less_leaves_the_signature_as_it_was() -> None:
     told = settings(accumulate=4, by_budget={"1h": {"accumulate": 2}})
     assert told.for_budget("1h").signed() == plain | {"accumulate": 2}
     assert told.for_budget("10h").signed() == plain | {"accumulate": 4}
+
+
+def test_what_chooses_the_weights_is_signed_where_dev_chooses_and_not_by_words() -> None:
+    def signed(**values: Any) -> dict[str, Any]:
+        return settings(**values).for_budget("1h").signed()
+
+    assert signed(validate_by="cer") == signed()  # dev is not heard
+    assert signed(validate_every=5, validate_by="wer") == signed() | {"validate_every": 5}
+    chosen = {"validate_every": 5, "validate_by": "cer"}
+    assert signed(**chosen) == signed() | chosen

@@ -235,6 +235,12 @@ def test_rows_tell_how_the_model_was_trained_and_that_dev_chose_it(tmp_path: Pat
         "best of 2 evaluations (40.0 %).\n"
     )
     assert page(told, "x.png").count(line) == 1
+    by_characters = facts | {"best": history[1] | {"dev_cer": 0.2}}
+    (model / "training.json").write_text(json.dumps(by_characters))
+    chosen = results.gather([finished(tmp_path, scores, model=model)])
+    by_cer = page(chosen, "x.png")
+    assert "by greedy CER: 1min those after 50 of 99 updates, the best of 2" in by_cer
+    assert "evaluations (20.0 %)" in by_cer
     del facts["updates"]  # trained by code that did not tell them yet
     (model / "training.json").write_text(json.dumps(facts))
     older = results.gather([finished(tmp_path, scores, model=model)])

@@ -19,11 +19,11 @@ from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import BertSettings, TextSettings
 from pipeline.stage import StepContext
 from stages.acoustic import finetune, lm_stage
-from stages.acoustic.decoders.greedy import collapse
+from stages.acoustic.decoders.greedy import Greedy, collapse
 from stages.acoustic.frontends import log_mel
 from stages.acoustic.model import AcousticModel
 from stages.acoustic.targets import Targets
-from stages.acoustic.validation import ByWordErrors, DevErrors
+from stages.acoustic.validation import ByErrors, DevErrors
 
 BERT = BertSettings(layers=1, dim=16, ffn_dim=16, heads=2, positions=256, dropout=0.1)
 FRONTEND = log_mel.Settings(mel_bins=16)
@@ -210,10 +210,34 @@ def test_of_equal_word_errors_the_loss_tells_then_the_earlier() -> None:
         {"update": 2.0, "loss": 0.1},
         {"update": 3.0, "dev_wer": 1.0, "dev_loss": 2.0},
     ]
-    evaluation = ByWordErrors(lambda done: {}, 1, "dev_wer")
+    evaluation = ByErrors(lambda done: {}, 1, "dev_wer")
     assert evaluation.best(rows) == rows[1]
     assert evaluation.best([*rows, {"update": 4.0, "dev_wer": 0.9, "dev_loss": 9.0}]) != rows[1]
     assert evaluation.best([]) is None
+
+
+def test_characters_choose_where_the_recipe_says_so() -> None:
+    """One of eight words right either way; the characters tell the better weights."""
+    rows = [
+        {"update": 1.0, "dev_wer": 0.9, "dev_cer": 0.7, "dev_loss": 2.0},
+        {"update": 2.0, "dev_wer": 1.0, "dev_cer": 0.4, "dev_loss": 3.0},
+    ]
+    assert ByErrors(lambda done: {}, 1, "dev_wer").best(rows) == rows[0]
+    assert ByErrors(lambda done: {}, 1, "dev_cer").best(rows) == rows[1]
+
+
+def test_a_training_that_goes_by_characters_tells_their_errors_as_jiwer_does(
+    context: MakeContext, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Greedy, "decode", lambda self, log_probs_TV: ["go", "lift"])
+    ctx = context("model", inputs)
+    told = train(ctx, SETTINGS.model_copy(update={"validate_by": "cer"}))
+    said = [u.transcript for u in Manifest.load(inputs["dev/manifest"])]
+    expected = jiwer.cer([text or "" for text in said], ["go lift"] * len(said))
+    assert told["best"]["dev_cer"] == pytest.approx(expected, abs=1e-6)
+    assert told["best"]["dev_wer"] == pytest.approx(
+        jiwer.wer([text or "" for text in said], ["go lift"] * len(said)), abs=1e-6
+    )
 
 
 def test_what_ctc_cannot_align_counts_for_the_errors_alone(
