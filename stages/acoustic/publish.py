@@ -111,8 +111,7 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         test_split=test.signature,
         dev_split=dev.signature,
         corpus=recipe.corpus.kind,
-        # A run of days may publish with code that is newer than its recipe.
-        closed_grammar=getattr(recipe.corpus, "closed_grammar", False),
+        closed_grammar=recipe.corpus.closed_grammar,
     )
 
 
