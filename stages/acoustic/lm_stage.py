@@ -8,8 +8,11 @@ file (`lm.arpa`), and so may the words (`lm.lexicon`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from hashlib import blake2b
+from heapq import nsmallest
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ VERSION = 1
 LM_FACTS = "lm.json"
 LM_TEXT = "lm_text.txt"
 LM_TEXT_FACTS = "lm_text.json"
+PIECES_LEARN_FROM = 100_000  # sentences: SentencePiece takes some 4 kB for each
 Facts = dict[str, Any]
 Made = tuple[list[str], Facts, Facts]  # words of the search, what lm.json tells first, and later
 
@@ -29,7 +33,7 @@ def make_targets(ctx: StepContext, text: TextSettings) -> None:
     """Read the text of input `text`; write the targets, letters or word pieces."""
     from stages.acoustic import targets
 
-    symbols = targets.make(ctx.folder, text, _sentences(ctx.inputs["text"] / LM_TEXT))
+    symbols = targets.make(ctx.folder, text, _to_learn_targets(ctx, text))
     ctx.say(f"{len(symbols)} targets ({text.units}), the blank among them")
 
 
@@ -45,7 +49,7 @@ def make_ngram(ctx: StepContext, text: TextSettings, lm: LmSettings) -> None:
     from pipeline.manifest import Manifest
     from stages.acoustic import lexicon, ngram, targets
 
-    symbols = targets.make(ctx.folder, text, _sentences(ctx.inputs["text"] / LM_TEXT))
+    symbols = targets.make(ctx.folder, text, _to_learn_targets(ctx, text))
     words, facts, more = (_trained if lm.arpa is None else _given)(ctx, text, lm)
     if text.units == "words":  # no other word can be spelt
         words = [word for word in words if word in set(symbols.symbols)]
@@ -150,3 +154,31 @@ def _sentences(path: Path) -> Iterator[str]:
         for line in lines:
             if sentence := line.strip():
                 yield sentence
+
+
+def _to_learn_targets(ctx: StepContext, text: TextSettings) -> Iterable[str]:
+    """What the targets are made of: the text; of a long one, for pieces, a part that is drawn."""
+    sentences = _sentences(ctx.inputs["text"] / LM_TEXT)
+    if text.units != "sentencepiece":
+        return sentences
+    drawn, of = draw(sentences, PIECES_LEARN_FROM)
+    if of > len(drawn):
+        ctx.say(f"SentencePiece learns from {len(drawn)} of {of} sentences, drawn at random")
+    return drawn
+
+
+def draw(sentences: Iterable[str], most: int) -> tuple[list[str], int]:
+    """At most so many sentences in their order, and of how many; a function of the text alone.
+
+    Those whose numbers have the lowest hashes: each is as likely as any other, and no more than
+    `most` are held.
+    """
+    count = 0
+
+    def numbered() -> Iterator[tuple[bytes, int, str]]:
+        nonlocal count
+        for count, sentence in enumerate(sentences, 1):
+            yield blake2b(str(count).encode(), digest_size=8).digest(), count, sentence
+
+    lowest = nsmallest(most, numbered())
+    return [sentence for _, _, sentence in sorted(lowest, key=itemgetter(1))], count

@@ -100,7 +100,7 @@ def make(folder: Path, settings: TextSettings, sentences: Iterable[str]) -> Targ
     """Write the targets that the recipe asks for into `folder`.
 
     Args:
-        sentences: read once, and not at all for letters. SentencePiece holds them in memory.
+        sentences: read once, and not at all for letters. SentencePiece takes some 4 kB for each.
 
     Raises:
         UserError: the text does not yield so many pieces, or the alphabet cannot be one.

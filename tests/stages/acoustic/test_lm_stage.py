@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import random
+from collections import Counter
 from pathlib import Path
 
 import kenlm
@@ -157,6 +158,35 @@ def test_a_full_disk_is_not_blamed_on_the_text(
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         make(tmp_path, UNIGRAM)
+
+
+@pytest.mark.parametrize("text", [UNIGRAM, BPE], ids=["unigram", "bpe"])
+def test_pieces_of_a_long_text_are_those_of_the_part_that_is_drawn(
+    tmp_path: Path, text: TextSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = sentences()
+    part, of = lm_stage.draw(lines, 200)
+    assert of == 300
+    alone = make(tmp_path, text, lines=part, name="alone")
+    monkeypatch.setattr(lm_stage, "PIECES_LEARN_FROM", 200)
+    long = make(tmp_path, text, lines=lines, name="long")
+    pieces = [(folder / "pieces.model").read_bytes() for folder in (alone, long)]
+    assert pieces[0] == pieces[1]
+    monkeypatch.setattr(lm_stage, "PIECES_LEARN_FROM", 300)
+    whole = make(tmp_path, text, lines=lines, name="whole")
+    assert (whole / "pieces.model").read_bytes() != pieces[0]
+
+
+def test_what_is_drawn_of_a_text_is_spread_over_it_and_keeps_its_order() -> None:
+    lines = [f"{n}" for n in range(10_000)]
+    assert lm_stage.draw(iter(lines), 10_000) == (lines, 10_000)
+    assert lm_stage.draw(iter(()), 5) == ([], 0)
+    drawn, of = lm_stage.draw(iter(lines), 1_000)
+    places = [int(line) for line in drawn]
+    assert (len(set(places)), of) == (1_000, 10_000)
+    assert places == sorted(places)
+    per_tenth = Counter(place // 1_000 for place in places)  # 100, deviation 9
+    assert all(60 < per_tenth[tenth] < 140 for tenth in range(10))
 
 
 def test_too_few_pieces_for_the_alphabet_are_refused(tmp_path: Path) -> None:
