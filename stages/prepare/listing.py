@@ -224,13 +224,16 @@ class Listing:
         read = watched.all_facts(self._read)
         if read is None:
             return
+        known = self._known or {"read": {}, "official": {}}
+        # What is kept of before depends on what was read for it then, as it was then.
+        read |= known["read"]
         told = {
             "code": _code(),
             "hashes": _facts(self.hashes.cache),
             "read": read,
             # Of what nobody has asked for, only that it is there.
             "splits": {name: _told(asked[name]) if name in asked else None for name in rows},
-            "official": (self._known or {}).get("official", {}) | self._official,
+            "official": known["official"] | self._official,
         }
         with suppress(OSError):
             self._path.parent.mkdir(exist_ok=True)

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from pipeline.recipe import Recipe
+from pipeline.recipe_file import load
 from pipeline.stage import Step
 from stages.plan import plan
 from stages.prepare import listing, sources
 from stages.prepare.hashes import FileHashes
+from tests import made_libri
 
 MakeRecipe = Callable[..., Recipe]
 HEADER = "utt_id\tspeaker\tpath\ttranscript\n"
@@ -209,3 +211,32 @@ def test_a_corpus_elsewhere_is_another(
     again = planned(make_recipe(f"corpus.root={moved}"), exp)
     assert signatures(again) == signatures(first)
     assert {s.audio_root for s in again if s.audio_root} == {moved}
+
+
+@pytest.fixture
+def libri_recipe(
+    tmp_path: Path, values: dict[str, Any], write_recipe: Callable[..., Path]
+) -> MakeRecipe:
+    """`libri_recipe("section.key=value", ...)`: on a small LibriSpeech, written long ago."""
+    root = made_libri.make(tmp_path / "libri")
+    age(root)
+    values["corpus"] = {"kind": "librispeech", "root": str(root)}
+    path = write_recipe(values | {"lm": {"order": 2, "text": "train"}}, "libri")
+    return lambda *changes: load(path, changes)
+
+
+@pytest.mark.parametrize("mode", ["trust", "look"])
+def test_an_official_list_that_changed_is_noticed_though_another_budget_came_meanwhile(
+    libri_recipe: MakeRecipe, tmp_path: Path, exp: Path, mode: str
+) -> None:
+    first = signatures(planned(libri_recipe("budgets=[10min]"), exp))
+    more = libri_recipe("budgets=[10min, 100h]")
+    before = signatures(planned(more, exp))
+    assert first.items() <= before.items()
+    listing = next((tmp_path / "libri/librispeech_finetuning/1h/0/clean").rglob("*.txt"))
+    (listing.parent / f"{listing.read_text().split()[0]}.flac").unlink()
+    listing.write_text("".join(listing.read_text().splitlines(keepends=True)[1:]))
+    after = signatures(planned(more, exp, mode))
+    changed = {title for title in before if after[title] != before[title]}
+    assert "0 prepare budget/10min" in changed
+    assert "0 prepare budget/100h" not in changed
