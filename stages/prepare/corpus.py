@@ -17,6 +17,9 @@ and, only where the default does not do,
     budget_ids(settings, budget, train)
                                 the ids of an official budget, out of the sources of train; None
                                 where we choose the utterances
+    split_remarks(settings, split, sources), budget_remarks(settings, budget)
+                                [Remark, ...]: what a user should know of a split of its own or of
+                                an official budget
     fetch(settings, budgets, lm)
                                 brings what is missing, if the settings say so; `vqasr run` calls
                                 it first
@@ -75,6 +78,19 @@ class Loaded:
     rate_hz: int
     made: bool = False
     speech_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What is not as its publisher tells, and used all the same.
+
+    The step of stage 0 that is concerned says `line`, and keeps `value` (JSON) as `key` in its
+    summary.
+    """
+
+    key: str
+    value: Any
+    line: str
 
 
 def load_file(source: Source) -> Loaded:

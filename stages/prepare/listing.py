@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -26,7 +26,7 @@ from pipeline.provenance import room_hash
 from pipeline.recipe import CorpusSettings
 from pipeline.store import write_atomically
 from stages.prepare import sources, watched
-from stages.prepare.corpus import Source
+from stages.prepare.corpus import Remark, Source
 from stages.prepare.hashes import FileHashes
 from stages.prepare.packed import Packed, by_id
 
@@ -104,10 +104,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Official:
-    """The utterances that the corpus' publisher has chosen for a budget, and their hash."""
+    """The utterances that the corpus' publisher has chosen for a budget, and their hash.
+
+    Attributes:
+        remarks: `sources.budget_remarks`, read when it is called.
+    """
 
     ids: Sequence[str]
     content: str
+    remarks: Callable[[], Sequence[Remark]]
 
 
 class Listing:
@@ -160,17 +165,20 @@ class Listing:
             self._read |= seen
             return found
 
+        remarks = partial(sources.budget_remarks, settings, budget)
         key = f"{_named(settings)} {budget}"
         if self._known and key in self._known["official"]:
             content = self._known["official"][key]
-            return None if content is None else Official(Later(lambda: read() or []), content)
+            if content is None:
+                return None
+            return Official(Later(lambda: read() or []), content, remarks)
         ids = read()
         content = None
         if ids is not None:
             content = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
         self._official[key] = content
         self._has_news = True
-        return None if ids is None or content is None else Official(ids, content)
+        return None if ids is None or content is None else Official(ids, content, remarks)
 
     @cached_property
     def _sources(self) -> dict[str, Packed]:

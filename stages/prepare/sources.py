@@ -14,7 +14,7 @@ from pipeline.errors import UserError, nearest
 from pipeline.manifest import COPY_MARK, copy_id
 from pipeline.recipe import CORPORA, CorpusSettings, Recipe
 from pipeline.section import PLAIN_NAME
-from stages.prepare.corpus import Source
+from stages.prepare.corpus import Remark, Source
 from stages.prepare.hashes import FileHashes as FileHashes
 from stages.prepare.packed import by_id
 
@@ -81,6 +81,20 @@ def budget_ids(settings: CorpusSettings, budget: str, train: Sequence[Source]) -
         return None
     found: list[str] | None = module.budget_ids(settings, budget, train)
     return found
+
+
+def split_remarks(settings: CorpusSettings, split: str, sources: Sequence[Source]) -> list[Remark]:
+    """What the corpus says of one of its splits, beside what is checked for all corpora alike."""
+    tell = getattr(corpus_module(settings), "split_remarks", None)
+    return (
+        [] if tell is None or is_listed(settings, split) else list(tell(settings, split, sources))
+    )
+
+
+def budget_remarks(settings: CorpusSettings, budget: str) -> list[Remark]:
+    """What the corpus says of one of its publisher's budgets."""
+    tell = getattr(corpus_module(settings), "budget_remarks", None)
+    return [] if tell is None else list(tell(settings, budget))
 
 
 def _check_root(settings: CorpusSettings) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -20,10 +20,10 @@ from pipeline.json_lines import JsonLines
 from pipeline.manifest import MANIFEST, Manifest, Utterance, manifest_line, original_id
 from pipeline.recipe import Recipe
 from pipeline.stage import Step, StepContext
-from stages.prepare.corpus import Source, load_file
+from stages.prepare.corpus import Remark, Source, load_file
 from stages.prepare.listing import Official, Split
 from stages.prepare.packed import by_id
-from stages.prepare.sources import corpus_module, is_listed
+from stages.prepare.sources import corpus_module, is_listed, split_remarks
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -53,6 +53,7 @@ def split_step(recipe: Recipe, split: str, told: Split) -> Step:
             sources=told.sources,
             alphabet=recipe.text.alphabet,
             transcribed=transcribed,
+            remarks=partial(split_remarks, recipe.corpus, split, told.sources),
         ),
         audio_root=told.root,
         audio_files=told.audio_files,
@@ -66,9 +67,11 @@ def budget_step(budget: str, train: Step, official: Official | None = None) -> S
     Args:
         official: those that the corpus' publisher has chosen; None: we choose them.
     """
-    settings, ids = {"budget": budget}, None
+    settings: dict[str, Any] = {"budget": budget}
+    run = partial(write_budget, budget=budget)
     if official is not None:
-        settings["official"], ids = official.content, official.ids
+        settings["official"] = official.content
+        run = partial(run, official=official.ids, remarks=official.remarks)
     return Step(
         stage=STAGE,
         number=NUMBER,
@@ -76,7 +79,7 @@ def budget_step(budget: str, train: Step, official: Official | None = None) -> S
         version=VERSION,
         settings=settings,
         inputs={"train": train},
-        run=partial(write_budget, budget=budget, official=ids),
+        run=run,
         budget=budget,
     )
 
@@ -88,6 +91,7 @@ def write_split(
     sources: Sequence[Source],
     alphabet: str,
     transcribed: bool,
+    remarks: Callable[[], Sequence[Remark]] = tuple,
 ) -> None:
     """Check every source, convert what is not 16 kHz mono, write the manifest and the rejects."""
     counted: Counter[str] = Counter()
@@ -119,7 +123,7 @@ def write_split(
             found=rejected.first,
             remedy=f"see {REJECTED} in the step's folder, or the corpus settings",
         )
-    facts = {
+    facts: dict[str, Any] = {
         "utterances": counted["utterances"],
         "speakers": len(speakers),
         "seconds": round(seconds, 2),
@@ -129,6 +133,8 @@ def write_split(
     }
     if flagged.count:
         facts["flagged"] = flagged.count
+    told = remarks()
+    facts |= {remark.key: remark.value for remark in told}
     (ctx.folder / "summary.json").write_text(json.dumps(facts, indent=1), "utf-8")
     dropped = counted["dropped"]
     ctx.say(
@@ -138,6 +144,8 @@ def write_split(
         + (f"; {flagged.count} flagged ({FLAGGED}), first {flagged.first}" if flagged.count else "")
         + (f"; {dropped} characters outside the alphabet left out" if dropped else "")
     )
+    for remark in told:
+        ctx.say(remark.line)
 
 
 class _Table:
@@ -250,7 +258,13 @@ def _file_name(utterance_id: str) -> str:
     return f"{plain[:80]}-{hashlib.sha256(utterance_id.encode()).hexdigest()[:12]}"
 
 
-def write_budget(ctx: StepContext, *, budget: str, official: Sequence[str] | None = None) -> None:
+def write_budget(
+    ctx: StepContext,
+    *,
+    budget: str,
+    official: Sequence[str] | None = None,
+    remarks: Callable[[], Sequence[Remark]] = tuple,
+) -> None:
     """Write the ids of a budget's utterances, one a line, and how much speech they are."""
     from stages.prepare.budgets import choose, take
 
@@ -267,10 +281,12 @@ def write_budget(ctx: StepContext, *, budget: str, official: Sequence[str] | Non
             if original_id(utterance.id) in chosen:
                 file.write(f"{utterance.id}\n")
                 count += 1
-    facts = {"budget": budget, "utterances": len(chosen), "speakers": len(speakers)}
+    facts: dict[str, Any] = {"budget": budget, "utterances": len(chosen), "speakers": len(speakers)}
     facts["copies"] = count - len(chosen)
     if official is not None:
         facts["rejected"] = len(official) - len(chosen)  # see rejected.tsv of the split
+    told = remarks()
+    facts |= {remark.key: remark.value for remark in told}
     facts_text = json.dumps(facts | {"speech_seconds": round(seconds, 2)}, indent=1)
     (ctx.folder / "summary.json").write_text(facts_text, "utf-8")
     more = f"; {facts['copies']} copies at other speeds" if facts["copies"] else ""
@@ -280,3 +296,5 @@ def write_budget(ctx: StepContext, *, budget: str, official: Sequence[str] | Non
         f"{len(chosen)} utterances, {seconds / 60:.2f} min of speech, "
         f"{len(speakers)} speakers{more}"
     )
+    for remark in told:
+        ctx.say(remark.line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,38 @@ def test_rejected_recordings_of_a_list_are_counted(
     ids = set((made.folder / "ids.txt").read_text().split())
     assert ids == made_libri.ids("1h/0") - {damaged.stem}
     assert '"rejected": 1' in (made.folder / "summary.json").read_text()
+
+
+def test_transcripts_without_audio_are_counted(
+    libri_recipe: Callable[..., Recipe],
+    make_plan: MakePlan,
+    context: Callable[..., Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = make_plan(libri_recipe())
+    listing = next((tmp_path / "libri/librispeech_finetuning/1h/0/clean").rglob("*.txt"))
+    with open(listing, "a") as file:
+        file.write("101-9101-0077 STOP\n")
+    steps = make_plan(libri_recipe())
+    assert [s.signature for s in steps] == [s.signature for s in before]
+    by_title = {s.title: s for s in steps}
+    train = context("train")
+    by_title["0 prepare train"].run(train)
+    assert "without_audio" not in (train.folder / "summary.json").read_text()
+    for budget, count in (("10min", 1), ("100h", None)):
+        made = context(budget, {"train": train.folder})
+        capsys.readouterr()
+        by_title[f"0 prepare budget/{budget}"].run(made)
+        summary = json.loads((made.folder / "summary.json").read_text())
+        assert summary.get("transcripts_without_audio") == count
+        told = capsys.readouterr().out
+        assert ("left out for lack of audio in Libri-light's folder" in told) == bool(count)
+        assert ("101-9101-0077" in told) == bool(count)
+    steps = make_plan(libri_recipe("corpus.kind=librilight", "corpus.train=[]", "budgets=[10h]"))
+    train = context("light")
+    next(s for s in steps if s.title == "0 prepare train").run(train)
+    assert json.loads((train.folder / "summary.json").read_text())["transcripts_without_audio"] == 1
 
 
 @pytest.mark.parametrize(

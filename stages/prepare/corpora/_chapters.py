@@ -26,19 +26,43 @@ def read_folder(root: Path, folder: Path) -> list[Source]:
         UserError: no utterances, a link out of the folder, a chapter without transcripts, audio
             without a transcript, or a line that is not one; with file and line.
     """
+    found = [s for sources, _ in _chapters(root, folder) for s in sources]
+    if not found:
+        raise _empty(folder)
+    return found
+
+
+def read_part(root: Path, folder: Path) -> tuple[list[Source], list[str]]:
+    """As `read_folder`, of a set that holds some utterances of each chapter: those with audio.
+
+    Returns:
+        the utterances, and the ids that transcripts name without audio beside them.
+    """
+    found: list[Source] = []
+    without_audio: list[str] = []
+    for sources, audio in _chapters(root, folder):
+        found += (s for s in sources if s.id in audio)
+        without_audio += (s.id for s in sources if s.id not in audio)
+    if not found:
+        raise _empty(folder)
+    return found, without_audio
+
+
+def _empty(folder: Path) -> UserError:
+    return UserError(
+        f"{folder} holds no utterance.",
+        constraint=f"SPEAKER/CHAPTER/SPEAKER-CHAPTER{TRANSCRIPTS} and {AUDIO} files",
+        remedy="unpack the archive anew, or correct corpus.root",
+    )
+
+
+def _chapters(root: Path, folder: Path) -> Iterator[tuple[list[Source], set[str]]]:
+    """The utterances that each chapter's transcripts name, and those that have audio there."""
     inside = os.path.realpath(folder)
     prefix = os.path.relpath(folder, root)
-    found: list[Source] = []
     for speaker in _folders(folder, inside):
         for chapter in _folders(folder / speaker, inside):
-            found += _chapter(root, f"{prefix}/{speaker}/{chapter}", speaker, chapter, inside)
-    if not found:
-        raise UserError(
-            f"{folder} holds no utterance.",
-            constraint=f"SPEAKER/CHAPTER/SPEAKER-CHAPTER{TRANSCRIPTS} and {AUDIO} files",
-            remedy="unpack the archive anew, or correct corpus.root",
-        )
-    return found
+            yield _chapter(root, f"{prefix}/{speaker}/{chapter}", speaker, chapter, inside)
 
 
 def _folders(folder: Path, inside: str) -> list[str]:
@@ -64,13 +88,15 @@ def _entries(folder: Path, inside: str) -> Iterator[os.DirEntry[str]]:
         raise UserError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
-def _chapter(root: Path, path: str, speaker: str, chapter: str, inside: str) -> list[Source]:
+def _chapter(
+    root: Path, path: str, speaker: str, chapter: str, inside: str
+) -> tuple[list[Source], set[str]]:
     names = {entry.name for entry in _entries(root / path, inside)}
     listing = f"{speaker}-{chapter}{TRANSCRIPTS}"
     audio = {name.removesuffix(AUDIO) for name in names if name.endswith(AUDIO)}
     if listing not in names:
         if not audio:  # a folder of something else
-            return []
+            return [], audio
         raise UserError(
             f"{root / path} has audio and no transcripts.",
             constraint=f"a file {listing}",
@@ -84,10 +110,11 @@ def _chapter(root: Path, path: str, speaker: str, chapter: str, inside: str) -> 
             found=_shared.listed(untold),
             remedy="unpack the archive anew, or take these recordings away",
         )
-    return [
+    found = [
         Source(identity, speaker, words, root, (f"{path}/{identity}{AUDIO}",))
         for identity, words in sorted(transcripts.items())
     ]
+    return found, audio
 
 
 def _transcripts(path: Path, prefix: str) -> dict[str, str]:

@@ -11,12 +11,14 @@ the names that they have there, half of each set clean and half other:
     librispeech_finetuning/1h/0..5/{clean,other}/SPEAKER/CHAPTER/    six times ten minutes
     librispeech_finetuning/9h/{clean,other}/SPEAKER/CHAPTER/
 10min is one of 1h/0 to 1h/5, 1h all six, 10h all six and 9h. 100h is train-clean-100.
+What belongs to a part is told by its audio: a transcript without it is no part of it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +28,7 @@ from pipeline.errors import UserError
 from pipeline.recipe import CorpusSettings, LmSettings
 from pipeline.section import NO_RESULT, each_once
 from stages.prepare.corpora import _official, _shared
-from stages.prepare.corpora._chapters import read_folder
+from stages.prepare.corpora._chapters import read_folder, read_part
 from stages.prepare.corpus import Source
 
 TrainSet = Literal["train-clean-100", "train-clean-360", "train-other-500"]
@@ -140,24 +142,39 @@ def read_set(settings: LibriSettings, name: str) -> list[Source]:
     return read_folder(settings.root, folder)
 
 
-def limited(settings: LibriSettings) -> dict[str, list[Source]]:
-    """The utterances of Libri-light's limited supervision: by `1h/0` to `1h/5`, and `9h`.
+@dataclass(frozen=True)
+class Part:
+    """A part of Libri-light's limited supervision.
+
+    Attributes:
+        sources: the utterances whose audio lies there.
+        without_audio: what its transcripts name beside them, by id.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    without_audio: list[str] = field(default_factory=list)
+
+
+def limited(settings: LibriSettings) -> dict[str, Part]:
+    """Libri-light's limited supervision: `1h/0` to `1h/5`, and `9h`.
 
     Raises:
         UserError: it is not there, a part of it is missing, or an utterance is in two parts.
     """
     folder = settings.root / settings.librilight
     parts = {part: folder / part for part in (*(f"1h/{n}" for n in range(FOLDS)), "9h")}
-    found: dict[str, list[Source]] = {}
+    found: dict[str, Part] = {}
     seen: dict[str, str] = {}
     for part, path in parts.items():
-        found[part] = []
+        found[part] = Part()
         for condition in CONDITIONS:
             if not (path / condition).is_dir():
                 place = path / condition
                 raise _not_there("Libri-light's", place, settings, _official.LIMITED)
-            found[part] += read_folder(settings.root, path / condition)
-        for source in found[part]:
+            sources, without_audio = read_part(settings.root, path / condition)
+            found[part].sources.extend(sources)
+            found[part].without_audio.extend(without_audio)
+        for source in found[part].sources:
             if source.id in seen:
                 raise UserError(
                     f"{folder}: {source.id} is in {seen[source.id]} and in {part}.",
@@ -166,6 +183,12 @@ def limited(settings: LibriSettings) -> dict[str, list[Source]]:
                 )
             seen[source.id] = part
     return found
+
+
+def parts_of(settings: LibriSettings, budget: str, parts: dict[str, Part]) -> list[Part]:
+    """Those that one of the budgets `LIMITED` is made of."""
+    wanted = {"10min": [f"1h/{settings.ten_minutes}"], "10h": list(parts)}
+    return [parts[name] for name in wanted.get(budget, [p for p in parts if p != "9h"])]
 
 
 def budget_ids(settings: LibriSettings, budget: str, train: Sequence[Source]) -> list[str] | None:
@@ -185,10 +208,7 @@ def budget_ids(settings: LibriSettings, budget: str, train: Sequence[Source]) ->
         return ids
     if budget not in LIMITED:
         return None
-    parts = limited(settings)
-    wanted = {"10min": [f"1h/{settings.ten_minutes}"], "10h": list(parts)}
-    names = wanted.get(budget, [part for part in parts if part != "9h"])
-    ids = [s.id for name in names for s in parts[name]]
+    ids = [s.id for part in parts_of(settings, budget, limited(settings)) for s in part.sources]
     absent = sorted(set(ids) - {s.id for s in train})
     if absent:
         raise UserError(

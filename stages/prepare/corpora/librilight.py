@@ -16,12 +16,13 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.recipe import LmSettings
-from stages.prepare.corpora import _librispeech
+from stages.prepare.corpora import _librispeech, _remarks
 from stages.prepare.corpora._librispeech import LibriSettings, TrainSet
-from stages.prepare.corpus import Source
+from stages.prepare.corpus import Remark, Source
 
 BUDGETS_OF_FOLDS = _librispeech.BUDGETS_OF_FOLDS
 budget_ids = _librispeech.budget_ids
+budget_remarks = _remarks.without_audio_in_budget
 folds = _librispeech.folds
 lm_text = _librispeech.lm_text
 LM_TEXT = _librispeech.LM_TEXT
@@ -43,10 +44,15 @@ def splits(settings: Settings) -> dict[str, list[Source]]:
     train = [s for name in settings.train for s in _librispeech.read_set(settings, name)]
     there = {s.id for s in train}
     parts = _librispeech.limited(settings)
-    train += [s for part in parts.values() for s in part if s.id not in there]
+    train += [s for part in parts.values() for s in part.sources if s.id not in there]
     made = {"train": train} | _librispeech.evaluation_splits(settings)
     _librispeech.refuse_shared_speakers(settings, made)
     return made
+
+
+def split_remarks(settings: Settings, split: str, sources: Sequence[Source]) -> list[Remark]:
+    """What the folders lack of a split."""
+    return _remarks.without_audio_in_all(settings) if split == "train" else []
 
 
 def fetch(settings: Settings, budgets: Sequence[str], lm: LmSettings) -> None:

@@ -16,12 +16,13 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.recipe import LmSettings
-from stages.prepare.corpora import _librispeech
+from stages.prepare.corpora import _librispeech, _remarks
 from stages.prepare.corpora._librispeech import LIMITED, LibriSettings, TrainSet
 from stages.prepare.corpus import Source
 
 BUDGETS_OF_FOLDS = _librispeech.BUDGETS_OF_FOLDS
 budget_ids = _librispeech.budget_ids
+budget_remarks = _remarks.without_audio_in_budget
 folds = _librispeech.folds
 lm_text = _librispeech.lm_text
 LM_TEXT = _librispeech.LM_TEXT

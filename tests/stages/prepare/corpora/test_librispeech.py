@@ -253,3 +253,50 @@ def test_an_utterance_in_two_parts_of_libri_light_is_refused(root: Path) -> None
     shutil.copytree(folder / "1h/2/clean/103", folder / "9h/clean/103")
     with pytest.raises(UserError, match=r"103-9103-0000 is in 1h/2 and in 9h"):
         librilight.splits(light(root))
+
+
+def limited_listing(root: Path, part: str, speaker: int) -> Path:
+    (found,) = (root / "librispeech_finetuning" / part).rglob(f"{speaker}-*.trans.txt")
+    return found
+
+
+@pytest.mark.parametrize("line", ["101-9101-0002 TURN LEFT\n", "101-9101-0077 TURN LEFT\n"])
+def test_a_transcript_without_audio_is_no_part_of_a_limited_set(root: Path, line: str) -> None:
+    with open(limited_listing(root, "1h/0", 101), "a") as file:
+        file.write(line)
+    train = librilight.splits(light(root))["train"]
+    assert {s.id for s in train} == made_libri.ids(*made_libri.PARTS)
+    for module, settings in ((librispeech, speech(root)), (librilight, light(root))):
+        found = budgets(module, settings, "10min", "10h")
+        assert found["10min"] == made_libri.ids("1h/0")
+        assert found["10h"] == made_libri.ids(*made_libri.PARTS)
+        for budget, count in (("10min", 1), ("1h", 1), ("10h", 1), ("100h", 0)):
+            remarks = module.budget_remarks(settings, budget)
+            assert [r.value for r in remarks] == [count][:count]
+            assert all(line.split()[0] in r.line for r in remarks)
+    assert [r.value for r in librilight.split_remarks(light(root), "train", train)] == [1]
+    other = speech(root, ten_minutes=4)
+    assert librispeech.budget_remarks(other, "10min") == []
+
+
+def test_a_chapters_transcripts_may_stand_whole_in_each_part_that_has_some_of_it(
+    root: Path,
+) -> None:
+    whole = root / "LibriSpeech/train-clean-100/101/9101"
+    other = root / "librispeech_finetuning/9h/clean/101/9101"
+    other.mkdir(parents=True)
+    shutil.copy(whole / "101-9101-0002.flac", other)
+    for folder in (other, limited_listing(root, "1h/0", 101).parent):
+        shutil.copy(whole / "101-9101.trans.txt", folder)
+    for module, settings in ((librispeech, speech(root)), (librilight, light(root))):
+        found = budgets(module, settings, "10min", "1h", "10h")
+        assert found["10min"] == made_libri.ids("1h/0")
+        assert found["1h"] == made_libri.ids(*made_libri.PARTS[:6])
+        assert found["10h"] == made_libri.ids(*made_libri.PARTS) | {"101-9101-0002"}
+
+
+def test_a_part_whose_audio_is_gone_is_told(root: Path) -> None:
+    for path in (root / "librispeech_finetuning/1h/0/clean").rglob("*.flac"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"1h/0/clean holds no utterance"):
+        budgets(librispeech, speech(root), "10min")
