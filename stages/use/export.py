@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline import audio, cuts, plugins
 from pipeline.errors import UserError
 from pipeline.model_folder import BERT_KEYS, CONFIG, WEIGHTS
-from pipeline.recipe import FRONT_ENDS
 from pipeline.runner import Run
 from pipeline.store import PARTIAL, STAMP, sync
 from stages.use import folder as places
@@ -79,10 +77,13 @@ def _whole_or_not_at_all(folder: Path) -> Iterator[Path]:
 
 def _write(chosen: Chosen, job: Run, folder: Path) -> None:
     from stages.acoustic import publish, results
+    from stages.acoustic.model import read
     from stages.use import card
+    from stages.use.opened import refuse_few_positions
 
     store = job.store
     _copy_model(store.path(chosen.model), folder)
+    refuse_few_positions(read(folder))
     if chosen.quantizer is not None:
         source = store.path(chosen.quantizer)
         _copy(source, folder / places.QUANTIZER, {"config.json", "codebook.json"}, ".safetensors")
@@ -93,7 +94,7 @@ def _write(chosen: Chosen, job: Run, folder: Path) -> None:
         _copy(source, folder / places.UNITS, names, ".safetensors")
     _copy(store.path(chosen.lm), folder / places.LM, set(LM_FILES))
     _decoding(chosen, job).write(folder)
-    hearing = _hearing(chosen, job, folder)
+    hearing = _hearing(chosen, job)
     hearing.write(folder)
     scored = results.gather(publish.scored(chosen.recipe, s, store) for s in chosen.scores)
     text = json.dumps(scored.rows, ensure_ascii=False, indent=1) + "\n"
@@ -155,38 +156,12 @@ def _decoding(chosen: Chosen, job: Run) -> Decoding:
     )
 
 
-def _hearing(chosen: Chosen, job: Run, folder: Path) -> Hearing:
+def _hearing(chosen: Chosen, job: Run) -> Hearing:
     precision = "fp32"
     if "units" in chosen.tuned.inputs:
         from stages.units.corpus import read_facts
 
         facts = read_facts(job.store.path(chosen.tuned.inputs["units"]))
         precision = str(facts.get("precision", precision))
-    return Hearing(longest(folder), chosen.recipe.corpus.test_bandwidth_hz, precision)
-
-
-def longest(folder: Path) -> int:
-    """The samples that the exported model can take at once, 60 s at most.
-
-    Raises:
-        UserError: they are so few that speech cannot be cut into such pieces.
-    """
-    from bisect import bisect_right
-
-    from stages.acoustic.model import read
-
-    model = read(folder)
-    told = model.config.frontend
-    module = plugins.find(FRONT_ENDS, told["name"], "front-end")
-    inputs = {"quantizer": folder / places.QUANTIZER, "vocabulary": folder / places.UNITS}
-    heard = module.open_audio(module.Settings(**told), inputs)
-    most = round(cuts.LONGEST_SECONDS * audio.SAMPLE_RATE_HZ)
-    fits = range(most + 1)
-    found = bisect_right(fits, model.encoder.longest_frames, key=heard.frames) - 1
-    if found < places.SHORTEST_PIECE:
-        raise UserError(
-            "The model takes so few frames that recordings cannot be cut for it.",
-            constraint=f"positions for {places.SHORTEST_PIECE / audio.SAMPLE_RATE_HZ} s of speech",
-            found=f"{model.encoder.longest_frames} frames (bert.positions)",
-        )
-    return found
+    bandwidth_hz = chosen.recipe.corpus.test_bandwidth_hz
+    return Hearing(bandwidth_hz=bandwidth_hz, unit_precision=precision)

@@ -29,6 +29,7 @@ QUANTIZER, UNITS, LM = "quantizer", "units", "lm"
 PREPROCESSOR, DECODER = "preprocessor_config.json", "decoder_config.json"
 GREEDY = "greedy"
 MODELLING = "modeling_vqasr.py"
+LONGEST_PIECE = round(cuts.LONGEST_SECONDS * audio.SAMPLE_RATE_HZ)
 SHORTEST_PIECE = 2 * cuts.WINDOW_SHARE * audio.SAMPLE_RATE_HZ // cuts.STEPS_PER_SECOND
 
 
@@ -42,14 +43,14 @@ class Hearing:
     """What becomes of a recording before the model: settings of the folder's preprocessor.
 
     Attributes:
-        longest_samples: longer speech is cut, by the rule of pipeline/cuts.py: 60 s, or what
-            the model has positions for.
+        longest_samples: longer speech is cut, by the rule of pipeline/cuts.py. Pieces that have
+            more frames than the model has positions are read in windows, as in stage 6.
         bandwidth_hz: what lies above is removed from recordings that have more, as from the
             recipe's lists of test sets; None: nothing is.
         unit_precision: of the quantizer, as in stage 2.
     """
 
-    longest_samples: int
+    longest_samples: int = LONGEST_PIECE
     bandwidth_hz: int | None = None
     unit_precision: str = "fp32"
 
@@ -73,9 +74,8 @@ class Hearing:
         path = folder / PREPROCESSOR
         told = read_json(path)
         longest, bandwidth_hz = told.get("longest_samples"), told.get("bandwidth_hz")
-        most = round(cuts.LONGEST_SECONDS * audio.SAMPLE_RATE_HZ)
-        if not isinstance(longest, int) or not SHORTEST_PIECE <= longest <= most:
-            raise _wrong(path, "longest_samples", f"{SHORTEST_PIECE} to {most}", longest)
+        if not isinstance(longest, int) or not SHORTEST_PIECE <= longest <= LONGEST_PIECE:
+            raise _wrong(path, "longest_samples", f"{SHORTEST_PIECE} to {LONGEST_PIECE}", longest)
         if bandwidth_hz is not None and not (isinstance(bandwidth_hz, int) and bandwidth_hz >= 500):
             raise _wrong(path, "bandwidth_hz", "500 or more, or null", bandwidth_hz)
         precision = told.get("unit_precision")

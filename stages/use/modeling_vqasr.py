@@ -8,9 +8,10 @@ as it is. It needs torch, transformers and soundfile, and runs only if it is ask
     print(model.transcribe("recording.wav"))
 
 or, with DIR on Python's path, `from modeling_vqasr import VqasrModel` and
-`VqasrModel.from_pretrained("DIR")`. Recordings are of 16 kHz and read whole; long ones are cut as
-vqasr cuts them. Words are those of vqasr's greedy search on the same samples; where that computes
-units in bf16 (unit_precision in preprocessor_config.json), a frame's unit may be another here.
+`VqasrModel.from_pretrained("DIR")`. Recordings are of 16 kHz and read whole; long ones are cut and
+read as vqasr does it. Words are those of vqasr's greedy search on the same samples; where that
+computes units in bf16 (unit_precision in preprocessor_config.json), a frame's unit may be another
+here.
 
 Shapes: S samples, F frames of units, T frames after subsampling, D features, G groups, V codes.
 """
@@ -96,6 +97,26 @@ class VqasrModel(PreTrainedModel):
         stacked_TD = hidden_BFD.reshape(-1, hidden_BFD.shape[2] * joined)
         return F.log_softmax(self.ctc(stacked_TD).float(), dim=-1)
 
+    def log_probs(self, tokens_F: Tensor) -> Tensor:
+        """As `forward`, of any length: beyond the BERT's positions in windows that overlap.
+
+        They are vqasr's, stages/acoustic/windows.py; of two, each gives the half far from its edge.
+        """
+        frames, step = len(tokens_F), self.config.subsample
+        positions = self.config.encoder["bert"]["max_position_embeddings"]
+        if frames <= positions:
+            whole_TV: Tensor = self(tokens_F)
+            return whole_TV
+        length = positions // step * step
+        hop = length - length // 4 // step * step
+        starts = [*range(0, frames - length, hop), -(-(frames - length) // step) * step]
+        cuts = [(a + b + length) // 2 // step * step for a, b in pairwise(starts)]
+        kept = []
+        for start, first, last in zip(starts, [0, *cuts], [*cuts, frames], strict=True):
+            rows_TV = self(tokens_F[start : start + length])
+            kept.append(rows_TV[(first - start) // step : -(-(last - start) // step)])
+        return torch.cat(kept)
+
     def transcribe(self, recording: str | Path | Tensor) -> str:
         """What is said in a recording: a file, or its samples (S,) at 16 kHz, one channel.
 
@@ -117,7 +138,7 @@ class VqasrModel(PreTrainedModel):
             tokens_F = parts.tokens(samples_S.to(self.device))
         if not len(tokens_F):
             return ""
-        path_T = self(tokens_F).argmax(-1)
+        path_T = self.log_probs(tokens_F).argmax(-1)
         return parts.text([i for i in torch.unique_consecutive(path_T).tolist() if i != BLANK])
 
 
@@ -288,7 +309,7 @@ class Parts:
         return limited_S
 
     def pieces(self, samples_S: Tensor) -> Iterator[Tensor]:
-        """Pieces that the model can take at once: vqasr's rule, pipeline/cuts.py."""
+        """Pieces that are heard each by itself: vqasr's rule, pipeline/cuts.py."""
         while len(samples_S) > self.longest:
             last = min(self.longest, len(samples_S) - self.window) // self.step
             first = last - self.window // self.step + 1

@@ -69,6 +69,7 @@ class Opened:
 
         hearing, told = Hearing.read(folder), Decoding.read(folder)
         model = read(folder)
+        refuse_few_positions(model)
         torch.nn.Module.to(model, device)
         frontend: dict[str, Any] = model.config.frontend
         module = plugins.find(FRONT_ENDS, frontend["name"], "front-end")
@@ -98,18 +99,24 @@ class Opened:
         return SearchAhead(self.job, self.decoder, self.weights, processes)
 
     def log_probs(self, utterances: Sequence[Samples]) -> list[NDArray[np.float32]]:
-        """Log-probabilities (T, V) of utterances (S,) at 16 kHz, none above `longest_samples`.
+        """Log-probabilities (T, V) of utterances (S,) at 16 kHz; T may be 0.
 
-        They are computed at once; each comes out as it would alone, but for rounding. T may be 0.
+        Those that the model has positions for are computed at once, and each comes out as it would
+        alone, but for rounding; longer ones are read in windows that overlap, as in stage 6.
         """
         import numpy as np
         import torch
 
         from pipeline.training import pad
+        from stages.acoustic.windows import log_probs as log_probs_in_windows
 
         feats = self.heard.compute(utterances)
         found = [np.zeros((0, self.model.config.targets), np.float32) for _ in utterances]
-        there = [n for n, feats_F in enumerate(feats) if len(feats_F)]
+        longest = self.model.encoder.longest_frames
+        for n, feats_F in enumerate(feats):
+            if len(feats_F) > longest:
+                found[n] = log_probs_in_windows(self.model, feats_F, self.device)
+        there = [n for n, feats_F in enumerate(feats) if 0 < len(feats_F) <= longest]
         if not there:
             return found
         padded, lengths_B = pad([feats[n] for n in there])
@@ -119,3 +126,16 @@ class Opened:
         for n, row, frames in zip(there, log_probs, frames_B, strict=True):
             found[n] = row[:frames]
         return found
+
+
+def refuse_few_positions(model: AcousticModel) -> None:
+    """Raise UserError if the model takes so few frames that longer speech has no windows."""
+    from stages.acoustic.windows import OVERLAP
+
+    least = 2 * OVERLAP * model.encoder.stride * model.config.subsample
+    if model.encoder.longest_frames < least:
+        raise UserError(
+            "The model takes so few frames that long speech cannot be read in windows.",
+            constraint=f"{least} frames or more",
+            found=f"{model.encoder.longest_frames} (bert.positions)",
+        )

@@ -5,8 +5,9 @@
     print(transcriber.transcribe("recording.flac").text)
 
 Recordings are read block by block and cut by the rule of pipeline/cuts.py; each piece is
-transcribed by itself, and the text of a recording is that of its pieces. Pieces of several
-recordings are computed together. So what is in memory does not grow with their length.
+transcribed by itself, as stage 6 does an utterance, and the text of a recording is that of its
+pieces. Pieces of several recordings are computed together. So what is in memory does not grow with
+their length.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ weights and the embeddings start large, so that what is heard depends on the uni
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ from stages.plan import plan
 from stages.prepare.sources import FileHashes
 from stages.use.chosen import choose, command_of
 from stages.use.export import export
+from stages.use.folder import Hearing
 
+LONG, LONG_SECONDS = "test-long", 5.0  # of test, where the model has positions for 2.6 s
 SENTENCES = ["turn left", "go home now", "stop", "turn right", "go left", "stop right now"]
 QUANTIZER = {
     "type": "gumbel",
@@ -159,6 +162,15 @@ def exported(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return finished.export(tmp_path_factory.mktemp("exported") / "model")
 
 
+@pytest.fixture(scope="session")
+def often_cut(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same folder, but that recordings are cut at 4 s instead of 60: read only."""
+    folder = tmp_path_factory.mktemp("often") / "cut"
+    shutil.copytree(exported, folder)
+    Hearing(longest_samples=64_000).write(folder)
+    return folder
+
+
 def _write_corpus(root: Path) -> None:
     seed = 0
     for split, speakers in (("train", "abcd"), ("dev", "e"), ("test", "f")):
@@ -171,5 +183,8 @@ def _write_corpus(root: Path) -> None:
             soundfile.write(path, speech(0.6 + 0.1 * (seed % 7), seed), 16_000, "PCM_16")
             words = SENTENCES[seed % len(SENTENCES)]
             rows = [*rows, f"{name}\t{speaker}\taudio/{name}.wav\t{words}\n"]
+        if split == "test":  # longer than the model has positions: read in windows
+            soundfile.write(root / "audio" / "long.wav", speech(LONG_SECONDS, 99), 16_000, "PCM_16")
+            rows = [*rows, f"{LONG}\tf\taudio/long.wav\tstop\n"]
         header = "utt_id\tspeaker\tpath\ttranscript\n"
         (root / f"{split}.tsv").write_text(header + "".join(rows), "utf-8")

@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from pipeline.cli import cli
 from pipeline.errors import RunError, UserError
 from pipeline.recipe_file import load
-from stages.quantizer.model import read
 from stages.use import card
 from stages.use import folder as places
 from stages.use.chosen import choose, refuse_unfinished
@@ -71,11 +70,9 @@ def test_the_decoder_has_the_weights_that_dev_chose(exported: Path, finished: An
     assert (told.decoder, told.beam, told.beam_threshold) == ("lexicon_beam", 20, 30.0)
 
 
-def test_recordings_are_cut_where_positions_end(exported: Path) -> None:
-    """256 positions: frame 256 of 10 ms begins at sample 40,960 and needs its receptive field."""
-    quantizer = read(exported / places.QUANTIZER)
-    longest = places.Hearing.read(exported).longest_samples
-    assert (quantizer.frames(longest), quantizer.frames(longest + 1)) == (256, 257)
+def test_recordings_are_cut_at_a_minute_however_few_positions_there_are(exported: Path) -> None:
+    """Where stage 2 cuts: there are 256 positions, which is 2.6 s."""
+    assert places.Hearing.read(exported).longest_samples == 60 * 16_000
 
 
 def test_the_card_tells_errors_training_and_leaves_the_licence_open(
@@ -105,7 +102,7 @@ def test_the_card_says_what_is_heard_and_what_can_be_written(exported: Path) -> 
     assert "trained on 0.2 min of transcribed speech (budget `all`)" in told.splitlines()[7]
     assert "under the BERT that was pretrained on them" in told
     assert "lexicon of 7 words" in told
-    assert "longer than 2.6 s are cut" in told
+    assert "longer than 60.0 s are cut" in told
 
 
 def test_the_card_says_that_the_modelling_file_computes_units_of_bf16_in_fp32() -> None:

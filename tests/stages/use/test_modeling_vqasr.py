@@ -17,12 +17,16 @@ import soundfile
 import torch
 
 from pipeline import audio, cuts
-from pipeline.recipe import TextSettings
+from pipeline.recipe import BertSettings, TextSettings
 from stages.acoustic import targets
+from stages.acoustic.encoders import UnitEncoder
+from stages.acoustic.model import AcousticConfig, AcousticModel
+from stages.acoustic.windows import log_probs
 from stages.quantizer.inference import Inference
 from stages.quantizer.model import QuantizerConfig, QuantizerModel
+from stages.units.bert import bert_config
 from stages.use import modeling_vqasr
-from stages.use.modeling_vqasr import Parts, Quantizer, VqasrModel
+from stages.use.modeling_vqasr import Parts, Quantizer, VqasrConfig, VqasrModel
 from stages.use.opened import Opened
 from stages.use.transcriber import Transcriber
 
@@ -73,6 +77,23 @@ def test_codes_are_those_of_the_quantizer(
     assert theirs.frames(10) == ours.frames(10) == 0
 
 
+@pytest.mark.parametrize("subsample", [1, 3])
+@pytest.mark.parametrize("frames", [64, 65, 131, 400])
+def test_windows_beyond_the_positions_are_those_of_stage_6(subsample: int, frames: int) -> None:
+    torch.manual_seed(0)
+    sizes = BertSettings(layers=1, dim=16, ffn_dim=16, heads=2, positions=64)
+    encoder = UnitEncoder({"bert": bert_config(sizes, 28)})
+    ours = AcousticModel(
+        AcousticConfig({"name": "unit_bert"}, encoder.config, 9, subsample), encoder
+    ).eval()
+    theirs = VqasrModel(VqasrConfig({}, encoder.config, 9, subsample)).eval()
+    theirs.load_state_dict(ours.state_dict())
+    tokens_F = np.random.RandomState(frames).randint(3, 28, frames)
+    with torch.no_grad():
+        found_TV = theirs.log_probs(torch.from_numpy(tokens_F)).numpy()
+    np.testing.assert_allclose(found_TV, log_probs(ours, tokens_F, "cpu"), atol=1e-5)
+
+
 def test_log_probabilities_are_those_of_vqasr(
     model: VqasrModel, exported: Path, finished: Any
 ) -> None:
@@ -81,13 +102,13 @@ def test_log_probabilities_are_those_of_vqasr(
         samples, _ = audio.read(path)
         (expected,) = opened.log_probs([samples])
         with torch.no_grad():
-            found = model(model.parts[0].tokens(torch.from_numpy(samples)))
+            found = model.log_probs(model.parts[0].tokens(torch.from_numpy(samples)))
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
-def test_pieces_are_those_of_vqasr(model: VqasrModel, make_speech: Callable[..., Any]) -> None:
-    (parts,) = model.parts
-    for seconds in (1.0, 2.7, 3.0, 14.0):
+def test_pieces_are_those_of_vqasr(often_cut: Path, make_speech: Callable[..., Any]) -> None:
+    (parts,) = VqasrModel.from_pretrained(often_cut).parts
+    for seconds in (1.0, 4.1, 4.5, 14.0):
         samples = make_speech(seconds, 9)
         found = [len(piece) for piece in parts.pieces(torch.from_numpy(samples))]
         spans = cuts.pieces(samples, parts.longest, 16_000)
@@ -95,10 +116,11 @@ def test_pieces_are_those_of_vqasr(model: VqasrModel, make_speech: Callable[...,
 
 
 def test_a_long_recording_is_that_of_the_greedy_transcriber(
-    model: VqasrModel, exported: Path, tmp_path: Path, make_speech: Callable[..., Any]
+    often_cut: Path, tmp_path: Path, make_speech: Callable[..., Any]
 ) -> None:
+    model = VqasrModel.from_pretrained(often_cut)
     soundfile.write(tmp_path / "a.wav", make_speech(12.0, 4), 16_000)
-    expected = Transcriber.load(exported, greedy=True, device="cpu").transcribe(tmp_path / "a.wav")
+    expected = Transcriber.load(often_cut, greedy=True, device="cpu").transcribe(tmp_path / "a.wav")
     assert model.transcribe(tmp_path / "a.wav") == expected.text != ""
 
 

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from stages.use.opened import Opened
+from stages.acoustic.encoders import UnitEncoder
+from stages.acoustic.model import AcousticConfig, AcousticModel
+from stages.use.opened import Opened, refuse_few_positions
 from stages.use.transcriber import Transcriber
 
 Change = Callable[[dict[str, Any]], object]
@@ -162,3 +164,15 @@ def test_models_come_back_in_eval_mode_with_transformers_own_attention(exported:
     attention = opened.model.encoder.bert.config._attn_implementation
     assert attention in ("sdpa", "eager")
     assert isinstance(opened.model, torch.nn.Module)
+
+
+@pytest.mark.parametrize(("positions", "fits"), [(16, True), (15, False)])
+def test_a_model_without_positions_for_windows_is_refused(positions: int, fits: bool) -> None:
+    bert = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    encoder = UnitEncoder({"bert": bert | {"max_position_embeddings": positions}})
+    model = AcousticModel(AcousticConfig({"name": "units"}, encoder.config, 5, 2), encoder)
+    if fits:
+        refuse_few_positions(model)
+        return
+    with pytest.raises(UserError, match="cannot be read in windows"):
+        refuse_few_positions(model)

@@ -36,7 +36,7 @@ def texts(folder: Path, recordings: dict[str, Path], **options: Any) -> dict[str
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory, make_speech: Callable[..., Any]) -> Path:
-    """A recording of 20 s, where the model takes 2.6 s at once."""
+    """A recording of 20 s, where the folder `often_cut` takes 4 s at once."""
     path = tmp_path_factory.mktemp("long") / "long.wav"
     soundfile.write(path, make_speech(20.0, 77), 16_000, "FLOAT")
     return path
@@ -99,29 +99,30 @@ def test_every_front_end_transcribes_as_stage_6(
 
 @pytest.mark.parametrize("greedy", [True, False])
 def test_the_text_of_a_long_recording_is_that_of_its_pieces(
-    exported: Path, long: Path, tmp_path: Path, greedy: bool
+    often_cut: Path, long: Path, tmp_path: Path, greedy: bool
 ) -> None:
     samples, _ = audio.read(long)
-    spans = cuts.pieces(samples, Hearing.read(exported).longest_samples, 16_000)
-    assert len(spans) > 5
+    spans = cuts.pieces(samples, Hearing.read(often_cut).longest_samples, 16_000)
+    assert len(spans) >= 5
     recordings = {}
     for number, (start, end) in enumerate(spans):
         recordings[f"{number}"] = tmp_path / f"{number:02}.wav"
         soundfile.write(recordings[f"{number}"], samples[start:end], 16_000, "FLOAT")
-    apart = texts(exported, recordings, greedy=greedy)
-    whole = Transcriber.load(exported, device="cpu", greedy=greedy).transcribe(long)
+    apart = texts(often_cut, recordings, greedy=greedy)
+    whole = Transcriber.load(often_cut, device="cpu", greedy=greedy).transcribe(long)
     assert [piece.text for piece in whole.pieces] == list(apart.values())
     assert whole.text == " ".join(text for text in apart.values() if text)
     assert [(p.start, p.end) for p in whole.pieces] == [(a / 16_000, b / 16_000) for a, b in spans]
     assert whole.seconds == 20.0
-    assert all(p.start <= w.start < w.end <= p.end for p in whole.pieces for w in p.words)
+    within = 1e-9  # rounding
+    assert all(p.start <= w.start < w.end <= p.end + within for p in whole.pieces for w in p.words)
 
 
-def test_the_batch_changes_no_word(exported: Path, finished: Any, long: Path) -> None:
+def test_the_batch_changes_no_word(often_cut: Path, finished: Any, long: Path) -> None:
     recordings = {**finished.audio(), "long": long, **finished.audio("dev")}
     one, some, all_ = (
         list(
-            Transcriber.load(exported, device="cpu", batch_seconds=seconds).transcribe_all(
+            Transcriber.load(often_cut, device="cpu", batch_seconds=seconds).transcribe_all(
                 recordings.values()
             )
         )
@@ -136,15 +137,15 @@ def test_the_batch_changes_no_word(exported: Path, finished: Any, long: Path) ->
 
 
 def test_processes_change_nothing(
-    exported: Path, finished: Any, long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    often_cut: Path, finished: Any, long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not the words, their times or their order, nor what is said of a bad recording."""
     (tmp_path / "bad.wav").write_text("no audio")
     recordings = [*finished.audio().values(), long, tmp_path / "bad.wav"]
     recordings += finished.audio("dev").values()
-    here = list(Transcriber.load(exported, device="cpu").transcribe_all(recordings))
+    here = list(Transcriber.load(often_cut, device="cpu").transcribe_all(recordings))
     monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", 0.0)
-    transcriber = Transcriber.load(exported, device="cpu", batch_seconds=7, processes=2)
+    transcriber = Transcriber.load(often_cut, device="cpu", batch_seconds=7, processes=2)
     pools = []
     begin = SearchAhead.begin
 
@@ -167,10 +168,10 @@ def test_processes_change_nothing(
 
 
 def test_a_batch_holds_no_more_than_asked_for(
-    exported: Path, finished: Any, long: Path, monkeypatch: pytest.MonkeyPatch
+    often_cut: Path, finished: Any, long: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Padding included; a longer piece stands alone."""
-    transcriber = Transcriber.load(exported, device="cpu", greedy=True, batch_seconds=6)
+    transcriber = Transcriber.load(often_cut, device="cpu", greedy=True, batch_seconds=6)
     work, sizes = transcriber._opened.log_probs, []
 
     def noted(utterances: Any) -> Any:
@@ -180,7 +181,7 @@ def test_a_batch_holds_no_more_than_asked_for(
     monkeypatch.setattr(type(transcriber._opened), "log_probs", lambda _, u: noted(u))
     list(transcriber.transcribe_all([long, *finished.audio().values()]))
     assert max(sizes) <= 6 * 16_000
-    assert len(sizes) < 12  # of 8 pieces or more and three recordings, some are together
+    assert len(sizes) < 12  # of 5 pieces or more and four recordings, some are together
 
 
 def test_bad_recordings_are_named_and_the_others_are_transcribed(
