@@ -1,9 +1,9 @@
 """All faults at length: every stage killed over and over, then the tests of all cases.
 
-    python -m tests.faults [--kills 300] [--seed 1] [--no-cases]
+    python -m tests.faults [--random 60] [--seed 1] [--no-places] [--no-cases]
 
-Stages are killed once at each place that writes, renames, syncs or removes something of an
-artifact or of the results, the rest of the kills come at random moments. The front-end
+Stages are killed at each place that writes, renames, syncs or removes something of an artifact
+or of the results, and then at random moments. The front-end
 `kmeans_mfcc` adds the stages 1 and 2 that it has of its own. Figures go to exp/faults.json; the
 exit status is 1 where something was damaged or a case failed.
 """
@@ -33,8 +33,8 @@ OUT = Path("exp/faults.json")
 OF_ITS_OWN = {"unit_bert": range(len(STAGES)), "kmeans_mfcc": range(1, 3)}
 
 
-def measure(folder: Path, kills: int, seed: int) -> Iterator[tuple[str, Told]]:
-    """What comes of every stage, by front-end."""
+def measure(folder: Path, places: bool, at_random: int, seed: int) -> Iterator[tuple[str, Told]]:
+    """What comes of every stage, by front-end; of `at_random` kills each has its share."""
     rng = random.Random(seed)
     small.write_corpus(folder / "corpus")
     stages: list[tuple[str, Stage]] = []
@@ -45,11 +45,11 @@ def measure(folder: Path, kills: int, seed: int) -> Iterator[tuple[str, Told]]:
             raise RuntimeError(ended.said)
         calls = done.calls()
         stages += [(frontend, Stage(folder / frontend, done, calls, n)) for n in numbers]
-    at_places = sum(len(stage.faults) for _, stage in stages)
-    at_random = max(kills - at_places, 0)
+    at_places = sum(len(stage.faults) for _, stage in stages) if places else 0
     print(f"{at_places} kills at places that write, {at_random} at random moments", flush=True)
     for number, (frontend, stage) in enumerate(stages):
-        stage.kill_at(stage.faults)
+        if places:
+            stage.kill_at(stage.faults)
         share = at_random * (number + 1) // len(stages) - at_random * number // len(stages)
         if share:
             stage.kill_at_random(rng, share)
@@ -96,8 +96,9 @@ class Outcomes:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=300, help="at least so many")
+    parser.add_argument("--random", type=int, default=60, help="kills at random moments")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-places", action="store_true", help="kill at random alone")
     parser.add_argument("--no-cases", action="store_true", help="kill, and run no tests")
     chosen = parser.parse_args(arguments)
     if interpose.library() is None:
@@ -105,7 +106,8 @@ def main(arguments: list[str]) -> int:
         return 1
     began, told = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="vqasr-faults-") as folder:
-        for frontend, stage in measure(Path(folder), chosen.kills, chosen.seed):
+        made = measure(Path(folder), not chosen.no_places, chosen.random, chosen.seed)
+        for frontend, stage in made:
             told.append((frontend, stage))
             state = "DAMAGED" if stage.damaged else "same"
             print(f"{frontend} {stage.stage}: {stage.kills} kills, {state}", flush=True)
@@ -115,6 +117,7 @@ def main(arguments: list[str]) -> int:
             print(f"{stage.stage}: {name} differs")
     facts: dict[str, Any] = {
         "kills": sum(t.kills for _, t in told),
+        "kills_at_random": sum(t.kills_at_random for _, t in told),
         "damaged": sum(len(t.damaged) for _, t in told),
         "updates_repeated": sum(t.repeated for _, t in told),
         "places": sum(len(t.places) for _, t in told),

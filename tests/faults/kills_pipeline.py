@@ -33,7 +33,8 @@ class Told:
     """What came of a stage.
 
     Attributes:
-        kills: that hit; `places` of the code that write were hit by one aimed at them.
+        kills: that hit, `kills_at_random` of them at a moment drawn; `places` of the code that
+            write were hit by one aimed at them.
         missed: places that no process came to.
         repeated: updates of trainings that were made again.
         rounds: in which the stage was done from nothing.
@@ -42,6 +43,7 @@ class Told:
 
     stage: str
     kills: int = 0
+    kills_at_random: int = 0
     places: set[Call] = field(default_factory=set)
     missed: list[Call] = field(default_factory=list)
     repeated: int = 0
@@ -124,6 +126,7 @@ class Stage:
             ended = self.trial.run(*self.options, kill_after=rng.uniform(0, seconds))
             if ended.code == KILLED:
                 self.told.kills += 1
+                self.told.kills_at_random += 1
                 kills -= 1
                 continue
             missed += 1
