@@ -117,14 +117,23 @@ def test_every_recipe_of_librispeech_is_known_here() -> None:
 
 
 @pytest.mark.parametrize("base", LIBRI)
-def test_baselines_on_librispeech_differ_in_what_they_hear_alone(base: str) -> None:
+def test_baselines_on_librispeech_differ_in_what_they_hear_and_in_their_learning_rate(
+    base: str,
+) -> None:
+    """wav2vec 2.0's rates are made for pretrained weights: nothing learns from scratch at 5e-5."""
     ours = load(RECIPES / f"{base}.yaml")
     for name in LIBRI[base]:
         other = load(RECIPES / f"{base}_{name}.yaml")
         told, own = other.model_dump(), ours.model_dump()
         differing = {key for key in told if told[key] != own[key]}
-        assert differing <= {"name", "frontend", "quantizer"}, name
+        assert differing <= {"name", "frontend", "finetune", "quantizer"}, name
+        assert other.frontend_name != ours.frontend_name
         assert ("quantizer" in differing) == (name == "wav2vec")
+        for budget in ours.budgets:
+            given = other.finetune.for_budget(budget).model_dump()
+            mine = ours.finetune.for_budget(budget).model_dump()
+            assert given["learning_rate"] > mine["learning_rate"]
+            assert given == mine | {"learning_rate": given["learning_rate"]}
 
 
 @pytest.mark.parametrize("base", LIBRI)
