@@ -123,6 +123,22 @@ def test_rejected_recordings_of_a_list_are_counted(
     assert '"rejected": 1' in (made.folder / "summary.json").read_text()
 
 
+def test_a_split_of_fewer_utterances_than_published_says_so_and_keeps_it(
+    libri_recipe: Callable[..., Recipe],
+    make_plan: MakePlan,
+    context: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = context("dev")
+    next(s for s in make_plan(libri_recipe()) if s.title == "0 prepare dev").run(made)
+    summary = json.loads((made.folder / "summary.json").read_text())
+    fewer = [{"name": "dev-other", "found": 3, "published": 2864}]
+    assert summary["incomplete_sets"] == fewer
+    assert "fewer utterances than published, used as they are: dev-other 3 of 2864" in (
+        capsys.readouterr().out
+    )
+
+
 def test_transcripts_without_audio_are_counted(
     libri_recipe: Callable[..., Recipe],
     make_plan: MakePlan,
@@ -147,7 +163,7 @@ def test_transcripts_without_audio_are_counted(
         summary = json.loads((made.folder / "summary.json").read_text())
         assert summary.get("transcripts_without_audio") == count
         told = capsys.readouterr().out
-        assert ("left out for lack of audio in Libri-light's folder" in told) == bool(count)
+        assert ("without audio in Libri-light's folder, left out: 1 (" in told) == bool(count)
         assert ("101-9101-0077" in told) == bool(count)
     steps = make_plan(libri_recipe("corpus.kind=librilight", "corpus.train=[]", "budgets=[10h]"))
     train = context("light")

@@ -199,7 +199,7 @@ def budget_ids(settings: LibriSettings, budget: str, train: Sequence[Source]) ->
     """
     if budget == CLEAN_100:
         prefix = os.path.relpath(set_folder(settings.root, CLEAN_100_SET), settings.root)
-        ids = [s.id for s in train if s.files[0].startswith(f"{prefix}/") and _is_original(s)]
+        ids = [s.id for s in train if s.files[0].startswith(f"{prefix}/") and is_original(s)]
         if not ids:
             raise UserError(
                 f"budgets: {CLEAN_100} is {CLEAN_100_SET}, which corpus.train does not name.",
@@ -221,7 +221,8 @@ def budget_ids(settings: LibriSettings, budget: str, train: Sequence[Source]) ->
     return ids
 
 
-def _is_original(source: Source) -> bool:
+def is_original(source: Source) -> bool:
+    """Whether it is no copy at another speed."""
     return "speed" not in source.parameters
 
 

@@ -34,6 +34,7 @@ class Official:
         resource: its folder on the server, such as `12`; may be empty.
         gigabytes: its size, roughly, as the publisher tells it.
         holds: the folder that it holds, where it is an archive.
+        utterances: in that folder, as published; 0 where nobody tells.
     """
 
     name: str
@@ -41,22 +42,23 @@ class Official:
     gigabytes: float
     checksum: Checksum
     holds: str = ""
+    utterances: int = 0
 
 
-def _speech(name: str, gigabytes: float, md5: str) -> Official:
-    checksum = Checksum("md5", md5)
-    return Official(f"{name}.tar.gz", "12", gigabytes, checksum, f"LibriSpeech/{name}")
+def _speech(name: str, gigabytes: float, utterances: int, md5: str) -> Official:
+    checksum, folder = Checksum("md5", md5), f"LibriSpeech/{name}"
+    return Official(f"{name}.tar.gz", "12", gigabytes, checksum, folder, utterances)
 
 
-# https://www.openslr.org/12 with its md5sum.txt.
+# https://www.openslr.org/12 with its md5sum.txt; utterances are the lines of the transcripts.
 SPEECH = {
-    "train-clean-100": _speech("train-clean-100", 6.3, "2a93770f6d5c6c964bc36631d331a522"),
-    "train-clean-360": _speech("train-clean-360", 23, "c0e676e450a7ff2f54aeade5171606fa"),
-    "train-other-500": _speech("train-other-500", 30, "d1a0fd59409feb2c614ce4d30c387708"),
-    "dev-clean": _speech("dev-clean", 0.34, "42e2234ba48799c1f50f24a7926300a1"),
-    "dev-other": _speech("dev-other", 0.31, "c8d0bcc9cca99d4f8b62fcc847357931"),
-    "test-clean": _speech("test-clean", 0.35, "32fa31d27d2e1cad72775fee3f4849a9"),
-    "test-other": _speech("test-other", 0.33, "fb5a50374b501bb3bac4815ee91d3135"),
+    "train-clean-100": _speech("train-clean-100", 6.3, 28_539, "2a93770f6d5c6c964bc36631d331a522"),
+    "train-clean-360": _speech("train-clean-360", 23, 104_014, "c0e676e450a7ff2f54aeade5171606fa"),
+    "train-other-500": _speech("train-other-500", 30, 148_688, "d1a0fd59409feb2c614ce4d30c387708"),
+    "dev-clean": _speech("dev-clean", 0.34, 2703, "42e2234ba48799c1f50f24a7926300a1"),
+    "dev-other": _speech("dev-other", 0.31, 2864, "c8d0bcc9cca99d4f8b62fcc847357931"),
+    "test-clean": _speech("test-clean", 0.35, 2620, "32fa31d27d2e1cad72775fee3f4849a9"),
+    "test-other": _speech("test-other", 0.33, 2939, "fb5a50374b501bb3bac4815ee91d3135"),
 }
 # Libri-light's limited supervision. Its publisher tells no checksum: this one is torchaudio's
 # (torchaudio/datasets/librilight_limited.py).

@@ -52,7 +52,8 @@ def splits(settings: Settings) -> dict[str, list[Source]]:
 
 def split_remarks(settings: Settings, split: str, sources: Sequence[Source]) -> list[Remark]:
     """What the folders lack of a split."""
-    return _remarks.without_audio_in_all(settings) if split == "train" else []
+    found = _remarks.incomplete_sets(settings, split, sources)
+    return found + (_remarks.without_audio_in_all(settings) if split == "train" else [])
 
 
 def fetch(settings: Settings, budgets: Sequence[str], lm: LmSettings) -> None:

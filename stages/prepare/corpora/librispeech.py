@@ -23,6 +23,7 @@ from stages.prepare.corpus import Source
 BUDGETS_OF_FOLDS = _librispeech.BUDGETS_OF_FOLDS
 budget_ids = _librispeech.budget_ids
 budget_remarks = _remarks.without_audio_in_budget
+split_remarks = _remarks.incomplete_sets
 folds = _librispeech.folds
 lm_text = _librispeech.lm_text
 LM_TEXT = _librispeech.LM_TEXT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import UserError
-from stages.prepare.corpora import librilight, librispeech
+from stages.prepare import sources
+from stages.prepare.corpora import _official, librilight, librispeech
 from tests import made_libri
 
 
@@ -274,7 +276,8 @@ def test_a_transcript_without_audio_is_no_part_of_a_limited_set(root: Path, line
             remarks = module.budget_remarks(settings, budget)
             assert [r.value for r in remarks] == [count][:count]
             assert all(line.split()[0] in r.line for r in remarks)
-    assert [r.value for r in librilight.split_remarks(light(root), "train", train)] == [1]
+    told = {r.key: r.value for r in librilight.split_remarks(light(root), "train", train)}
+    assert told == {"transcripts_without_audio": 1}  # and no set of LibriSpeech is named
     other = speech(root, ten_minutes=4)
     assert librispeech.budget_remarks(other, "10min") == []
 
@@ -300,3 +303,53 @@ def test_a_part_whose_audio_is_gone_is_told(root: Path) -> None:
         path.unlink()
     with pytest.raises(UserError, match=r"1h/0/clean holds no utterance"):
         budgets(librispeech, speech(root), "10min")
+
+
+def test_published_numbers_of_utterances_are_those_of_960_hours() -> None:
+    numbers = {name: official.utterances for name, official in _official.SPEECH.items()}
+    assert sum(n for name, n in numbers.items() if name.startswith("train")) == 281_241
+    assert all(2_500 < n < 3_000 for name, n in numbers.items() if not name.startswith("train"))
+
+
+def fewer(settings: Any) -> dict[str, list[tuple[str, int, int]]]:
+    """The sets that each split says it has not all of."""
+    return {
+        split: [
+            (row["name"], row["found"], row["published"])
+            for remark in sources.split_remarks(settings, split, rows)
+            for row in remark.value
+            if remark.line.count(f"{row['name']} {row['found']} of {row['published']}") == 1
+        ]
+        for split, rows in sources.splits(settings).items()
+    }
+
+
+@pytest.mark.parametrize("below", ["", "LibriSpeech"])
+def test_sets_with_fewer_utterances_than_published_are_told(root: Path, below: str) -> None:
+    settings = speech(root / below, dev=["dev-clean", "dev-other"], train_speeds=[0.9])
+    assert fewer(settings) == {
+        "train": [
+            ("train-clean-100", 24, 28539),
+            ("train-clean-360", 3, 104014),
+            ("train-other-500", 21, 148688),
+        ],
+        "dev": [("dev-clean", 3, 2703), ("dev-other", 3, 2864)],
+        "test/test-clean": [("test-clean", 3, 2620)],
+        "test/test-other": [("test-other", 3, 2939)],
+    }
+
+
+def test_a_speaker_that_is_missing_is_told_and_a_whole_set_is_not(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, speakers in made_libri.SPEAKERS.items():
+        official = replace(_official.SPEECH[name], utterances=3 * len(speakers))
+        monkeypatch.setitem(_official.SPEECH, name, official)
+    beside = light(root, train=["train-clean-100"])
+    for settings in (speech(root), beside):
+        assert not any(fewer(settings).values())
+    shutil.rmtree(root / "LibriSpeech/train-clean-100/103")  # it is in Libri-light's folder, too
+    for settings in (speech(root), beside):
+        told = fewer(settings)
+        assert told.pop("train") == [("train-clean-100", 21, 24)]
+        assert not any(told.values())
