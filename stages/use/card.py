@@ -44,8 +44,9 @@ print(transcriber.transcribe("recording.flac").text)
 vqasr reads the folder as data and runs no code of it."""
 NOT_WITHOUT = "It cannot be used without vqasr: there is no modelling file for its front-end."
 WITHOUT = """\
-Without vqasr, with torch, transformers and soundfile alone: greedily, speech of 16 kHz. This runs
-`modeling_vqasr.py` of this folder, a copy of the file in vqasr's repository; read it first.
+Without vqasr, with torch, transformers and soundfile alone (`torch>=2.10`, `transformers>=5.0,<6`):
+greedily, speech of 16 kHz. This runs `modeling_vqasr.py` of this folder, a copy of the file in
+vqasr's repository; read it first.
 
 ```python
 from transformers import AutoModel

@@ -68,18 +68,29 @@ def choose(
     Raises:
         UserError: there is none such, or several.
     """
-    models = [step for step in steps if step.stage == "finetune"]
+    models = every = [step for step in steps if step.stage == "finetune"]
     for option, name, wanted in (
         ("--budget", "budget", budget),
         ("--fold", "fold", fold),
         ("--seed", "seed", seed),
     ):
+        if name == "fold" and fold is not None:
+            _refuse_shared(models, every, fold)
         models = _with(models, option, name, wanted)
     (model,) = models
     reading = [s for s in steps if s.stage == "decode" and s.inputs["model"] is model]
     (tuned,) = [s for s in reading if "tuned" not in s.inputs]
     scores = [s for s in steps if s.stage == "score" and s.inputs["hypotheses"] in reading]
     return Chosen(recipe, model, tuned, scores)
+
+
+def _refuse_shared(models: Sequence[Step], every: Sequence[Step], fold: str) -> None:
+    """Raise UserError if the recipe has folds, but not for the models that are left."""
+    if any(step.fold for step in every) and not any(step.fold for step in models):
+        raise UserError(
+            f"--fold {fold}: {models[0].budget} is the same for all folds.",
+            remedy="leave --fold out",
+        )
 
 
 def _with(models: list[Step], option: str, name: str, wanted: Any) -> list[Step]:

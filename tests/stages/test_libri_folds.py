@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.recipe import Recipe
 from pipeline.recipe_file import load
 from pipeline.stage import Step
+from stages.use.chosen import choose
 from tests import made_libri
 
 FOLDS = [f"fold{n}" for n in range(6)]
@@ -70,6 +71,21 @@ def test_a_fold_is_the_recipe_with_that_set(
     assert names() == names("folds=[fold0]")
     assert names("corpus.ten_minutes=4") == names("folds=[fold4]")
     assert len(names("folds=[fold0, fold4]") - names()) == 1 + 1 + 3 + 2  # 0, 5, 6 and 7 of fold4
+
+
+def test_a_budget_without_folds_is_exported_without_a_fold(
+    libri_recipe: Callable[..., Recipe], make_plan: MakePlan
+) -> None:
+    recipe = libri_recipe("folds=all")
+    steps = make_plan(recipe)
+    with pytest.raises(UserError) as caught:
+        choose(recipe, steps, "10h", "fold0", None)
+    told = "--fold fold0: 10h is the same for all folds"
+    assert told in caught.value.text() and "leave --fold out" in caught.value.text()
+    assert choose(recipe, steps, "10h", None, None).model.title == "5 finetune 10h"
+    chosen = choose(recipe, steps, "10min", "fold3", None)
+    assert chosen.model.title == "5 finetune fold3/10min"
+    assert {s.fold for s in (chosen.tuned, *chosen.scores)} == {"fold3"}
 
 
 def test_each_fold_trains_on_its_own_utterances(

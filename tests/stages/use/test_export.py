@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,14 @@ def test_the_card_says_that_the_modelling_file_computes_units_of_bf16_in_fp32() 
     assert "vqasr computes the units of this model in bf16" in told["bf16"]
     assert "bf16" not in told["fp32"]
     assert all("trust_remote_code" in text for text in told.values())
+
+
+def test_the_card_names_the_versions_that_vqasr_itself_asks_for(exported: Path) -> None:
+    project = tomllib.loads((Path(card.__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    asked = [d for d in project["project"]["dependencies"] if d.startswith(("torch", "transf"))]
+    assert len(asked) == 2
+    told = (exported / "README.md").read_text("utf-8")
+    assert all(f"`{dependency}`" in told for dependency in asked)
 
 
 def test_the_command_writes_the_same_folder(exported: Path, finished: Any, tmp_path: Path) -> None:
