@@ -135,8 +135,11 @@ def at_speed(samples: Samples, speed: float) -> Samples:
     return np.asarray(soxr.resample(samples, speed, 1.0), dtype=np.float32)
 
 
-def write(path: Path, samples: Samples, rate_hz: int = SAMPLE_RATE_HZ) -> None:
-    """Write 16-bit FLAC. Samples beyond full scale would wrap: they are scaled down."""
+def write(path: Path, samples: Samples, rate_hz: int = SAMPLE_RATE_HZ) -> str:
+    """Write 16-bit FLAC and return the file's hex SHA-256.
+
+    Samples beyond full scale would wrap: they are scaled down.
+    """
     import numpy as np
     import soundfile
 
@@ -145,7 +148,9 @@ def write(path: Path, samples: Samples, rate_hz: int = SAMPLE_RATE_HZ) -> None:
     scaled = samples / peak if peak > 1 else samples
     file = io.BytesIO()  # libsndfile would blame its decoder for a full disk
     soundfile.write(file, scaled, rate_hz, "PCM_16", format="FLAC")
-    path.write_bytes(file.getvalue())
+    content = file.getvalue()
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -28,10 +28,17 @@ class JsonLines:
     Args:
         key: what an entry is found by.
         header: lines at the beginning that are no entries.
+        read: makes an entry of a line.
     """
 
-    def __init__(self, path: Path, key: Callable[[Any], str], header: int = 0) -> None:
-        self.path, self._key = path, key
+    def __init__(
+        self,
+        path: Path,
+        key: Callable[[Any], str],
+        header: int = 0,
+        read: Callable[[bytes], Any] = json.loads,
+    ) -> None:
+        self.path, self._key, self._read = path, key, read
         self._starts = array("q")  # and, last, the end
         end = 0
         with open(path, "rb") as file:
@@ -47,14 +54,14 @@ class JsonLines:
 
     def __getitem__(self, number: int) -> Any:
         start, end = self._starts[number], self._starts[number + 1]
-        return json.loads(os.pread(self._handle.number, end - start, start))
+        return self._read(os.pread(self._handle.number, end - start, start))
 
     def __iter__(self) -> Iterator[Any]:
         """All entries, in order."""
         with open(self.path, "rb") as file:
             file.seek(self._starts[0])
             for _ in range(len(self)):
-                yield json.loads(file.readline())
+                yield self._read(file.readline())
 
     def find(self, key: str) -> Any:
         """The last entry of this key; None where there is none."""

@@ -9,18 +9,17 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import audio
 from pipeline.audio import BadAudio
 from pipeline.errors import UserError
-from pipeline.json_lines import JsonLines
 from pipeline.manifest import MANIFEST, Manifest, Utterance, manifest_line, original_id
 from pipeline.recipe import Recipe
 from pipeline.stage import Step, StepContext
 from stages.prepare.corpus import Remark, Source, load_file
+from stages.prepare.journal import AUDIO, Journal
 from stages.prepare.listing import Official, Split
 from stages.prepare.packed import by_id
 from stages.prepare.sources import corpus_module, is_listed, split_remarks
@@ -175,22 +174,17 @@ def _resumed_rows(
     alphabet: str,
     transcribed: bool,
 ) -> Iterator[dict[str, Any]]:
-    """One JSON row per source, by id; those that a killed run has finished are in its journal."""
-    journal = ctx.scratch / "rows.jsonl"
-    journal.touch()
-    finished = JsonLines(journal, itemgetter("id"))
-    os.truncate(journal, finished.end)  # what a kill cut
+    """One row per source, by id; those that a killed run has finished are in its journal."""
     load = getattr(corpus, "load", load_file)
     with (
-        open(journal, "a", encoding="utf-8") as file,
+        Journal(ctx.folder, ctx.scratch) as journal,
         ctx.progress(len(sources), "audio", "files") as progress,
     ):
         for source in by_id(sources):
-            row = finished.find(source.id) if len(finished) else None
+            row = journal.find(source.id)
             if row is None:
                 row = _prepare(ctx.folder, load, source, alphabet, transcribed)
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                file.flush()
+                journal.add(row)
             yield row
             progress.update()
 
@@ -235,7 +229,7 @@ def _prepare(
         row["flagged"] = f"clipped: {clipped:.1%} of its samples"
     path = f"audio/{_file_name(source.id)}.flac" if made else ""
     if made:
-        audio.write(folder / path, samples)
+        row[AUDIO] = audio.write(folder / path, samples)
     seconds = len(samples) / audio.SAMPLE_RATE_HZ
     return row | {
         "utterance": {

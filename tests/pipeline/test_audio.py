@@ -112,7 +112,8 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    audio.write(tmp_path / "sub" / "a.flac", TONE)
+    written = audio.write(tmp_path / "sub" / "a.flac", TONE)
+    assert written == audio.file_sha256(tmp_path / "sub" / "a.flac")
     samples, rate_hz = audio.read(tmp_path / "sub" / "a.flac")
     assert rate_hz == 16_000
     np.testing.assert_allclose(samples, TONE, atol=2**-15)

@@ -22,6 +22,7 @@ from pipeline.store import hash_outputs
 from stages.prepare import stage
 from stages.prepare.corpora import synthetic, tsv
 from stages.prepare.corpus import Source
+from stages.prepare.journal import NAME as JOURNAL
 from stages.prepare.lm_text import write_text
 from stages.prepare.sources import COPY_VERSION, with_copies
 
@@ -236,7 +237,7 @@ def test_a_journal_that_ends_in_half_a_line_is_gone_on_with(
     whole, killed = context("whole"), context("killed")
     write_split(whole, rows)
     write_split(killed, rows)
-    journal = killed.scratch / "rows.jsonl"
+    journal = killed.scratch / JOURNAL
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:-cut])
     (killed.folder / "manifest.jsonl").unlink()
@@ -252,11 +253,74 @@ def test_a_journal_cut_within_a_character_is_gone_on_with(
     whole, killed = context("whole"), context("killed")
     write_split(whole, rows)
     write_split(killed, rows)
-    journal = killed.scratch / "rows.jsonl"
+    journal = killed.scratch / JOURNAL
     content = journal.read_bytes()
     journal.write_bytes(content[: content.rindex("ü".encode()) + 1])
     write_split(killed, rows)
     assert contents(killed.folder) == contents(whole.folder)
+
+
+def lose_a_file(ctx: StepContext) -> None:
+    """A power cut leaves the name of a file that was not synced, and nothing in it."""
+    (ctx.folder / "audio" / "low2.flac").write_bytes(b"")
+
+
+def lose_the_folder(ctx: StepContext) -> None:
+    shutil.rmtree(ctx.folder / "audio")
+
+
+def keep_the_size(ctx: StepContext) -> None:
+    path = ctx.folder / "audio" / "low2.flac"
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def damage_lines(ctx: StepContext, old: bytes, new: bytes) -> None:
+    path = ctx.scratch / JOURNAL
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+
+
+def zeros_in_a_line(ctx: StepContext) -> None:
+    damage_lines(ctx, b'"id": "low2", "speaker": "anna"', bytes(31))
+
+
+def another_transcript(ctx: StepContext) -> None:
+    damage_lines(ctx, b"links", b"lenks")
+
+
+def not_utf8(ctx: StepContext) -> None:
+    damage_lines(ctx, b"links", b"l\xffnks")
+
+
+def no_row(ctx: StepContext) -> None:
+    damage_lines(ctx, (ctx.scratch / JOURNAL).read_bytes(), b"\n[]\n{}\nnull\n7 8\n" * 3)
+
+
+@pytest.mark.case(1)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lose_a_file,
+        lose_the_folder,
+        keep_the_size,
+        zeros_in_a_line,
+        another_transcript,
+        not_utf8,
+        no_row,
+    ],
+)
+def test_what_a_power_cut_took_of_finished_rows_is_made_again(
+    context: MakeContext, tmp_path: Path, damage: Callable[[StepContext], None]
+) -> None:
+    rows = many(tmp_path)
+    whole, killed = context("whole"), context("killed")
+    write_split(whole, rows)
+    write_split(killed, rows)
+    damage(killed)
+    for _ in range(2):  # and once more, on the journal of the second run
+        write_split(killed, rows)
+        assert contents(killed.folder) == contents(whole.folder)
 
 
 def test_synthetic_speech_is_made_once_and_stored(context: MakeContext) -> None:
