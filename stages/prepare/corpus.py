@@ -31,6 +31,7 @@ import csv
 import os
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -38,7 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import audio
-from pipeline.errors import UserError
+from pipeline.errors import UserError, shown
 from pipeline.text_file import read_utf8
 from stages.prepare import watched
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 _NONE: Mapping[str, Any] = {}  # of every source without parameters: there may be many
 COLUMNS = ("utt_id", "speaker", "path", "transcript")
+ZERO_WIDTH = "\u200b\u2060\ufeff"  # white space to who reads a list, none to Unicode
 KEPT_BYTES = 1 << 20  # of a list, above which its sources are not kept to be had again
 
 
@@ -107,11 +109,14 @@ def read_tsv(path: Path) -> list[Source]:
     """The sources of a TSV with the columns utt_id, speaker, path, transcript.
 
     Paths are relative to the TSV's folder and may not leave it. An empty transcript is None.
-    Blank lines are skipped.
+    Blank lines are skipped. Ids and speakers are compared as they stand; so those that would look
+    alike and differ are refused, with white space around them or in another normal form of
+    Unicode than NFC. Paths are not: files may be named in any form.
 
     Raises:
-        UserError: no such file, not UTF-8, columns missing, an id twice, or a path that is
-            absolute or leaves the folder; with the line's number.
+        UserError: no such file, not UTF-8, columns missing, more fields than columns, such an id
+            or speaker, an id twice, or a path that is absolute or leaves the folder; with the
+            line's number.
     """
     watched.note(path)  # it may be known from before
     try:
@@ -159,12 +164,37 @@ def _sources(rows: Any, path: Path) -> Iterator[Source]:
         told = [row[at] if at < len(row) else None for at in columns]
         if None in told or not told[0] or not told[2]:
             raise UserError(f"{where}: utt_id and path must not be empty, in four columns.")
+        if any(row[len(names) :]):
+            raise UserError(
+                f"{where}: more fields than the header has columns.",
+                constraint=f"{len(names)} fields, tab-separated; no tab in a transcript",
+                found=f"{len(row)} fields, the last {shown(row[-1])}",
+                remedy="write a space for a tab within a field",
+            )
         name, speaker, file, transcript = (str(value) for value in told)
+        _refuse_look_alike("utt_id", name, where)
+        _refuse_look_alike("speaker", speaker, where)
         if name in seen:
             raise UserError(f"{where}: utterance id '{name}' stands twice.")
         seen.add(name)
         inside.refuse_others(file, where)
         yield Source(name, sys.intern(speaker), transcript.strip() or None, path.parent, (file,))
+
+
+def _refuse_look_alike(column: str, value: str, where: str) -> None:
+    if any(end.isspace() or end in ZERO_WIDTH for end in value[:1] + value[-1:]):
+        raise UserError(
+            f"{where}: {column} begins or ends with white space.",
+            found=ascii(value),
+            remedy="remove it",
+        )
+    if not value.isascii() and not unicodedata.is_normalized("NFC", value):
+        raise UserError(
+            f"{where}: {column} {shown(value)} is not in Unicode's normal form NFC.",
+            found=ascii(value),
+            remedy=f"write {unicodedata.normalize('NFC', value)!a}, which looks the same; "
+            "leave paths as they are",
+        )
 
 
 class _Inside:

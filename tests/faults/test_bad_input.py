@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from pipeline.cli import main
 from tests.faults import bad_input as bad
@@ -35,6 +36,16 @@ def changed(value: float) -> Any:
     samples = NOISE.copy()
     samples[len(samples) // 2] = value
     return samples
+
+
+def spelled(file: str, name: str) -> Change:
+    """A recording of this file name, which a speaker of this name speaks."""
+
+    def change(world: World) -> None:
+        soundfile.write(world.root / "audio" / file, NOISE, 16_000)
+        world.list(f"audio/{file}", speaker=name)
+
+    return change
 
 
 Row = tuple[int, str, Change, Rejected | Flagged | Kept | Refused]
@@ -121,6 +132,50 @@ TEXT: list[Row] = [
     (20, "a pipe as audio", bad.fifo, Rejected("no such audio file")),
     (20, "a name too long", bad.at("a" * 300 + ".wav"), Rejected("no such audio file")),
     (20, "no speaker", bad.at("audio/train-00.wav", speaker=""), refused("'bad' has no speaker")),
+    (20, "a speaker of one space", bad.at("x", speaker=" "), refused("line 14: speaker begins or")),
+    (
+        20,
+        "a speaker with a space behind it in test",
+        bad.at("audio/none.wav", speaker="a ", to="test"),
+        refused(r"test\.tsv, line 5: speaker begins or ends with white space", "found: 'a '"),
+    ),
+    (
+        20,
+        "an id twice, once with a space",
+        bad.at("audio/train-01.wav", name="train-00 "),
+        refused("line 14: utt_id begins or ends with white space", "found: 'train-00 '", "remedy"),
+    ),
+    (
+        20,
+        "an id with a zero-width space",
+        bad.at("audio/train-01.wav", name="\u200btrain-00"),
+        refused("line 14: utt_id begins or ends", r"found: '\\u200btrain-00'"),
+    ),
+    (
+        20,
+        "a speaker with the accent apart",
+        bad.at("audio/train-01.wav", speaker="Jose\u0301"),
+        refused(
+            "line 14: speaker 'Jos.*' is not in Unicode's normal form NFC",
+            r"found: 'Jose\\u0301'",
+            r"remedy: write 'Jos\\xe9'",
+        ),
+    ),
+    (
+        20,
+        "a speaker with an accent, a file with it apart",
+        spelled("e\u0301.wav", "\u00e9"),
+        Kept(),
+    ),
+    (
+        20,
+        "a tab in a transcript",
+        bad.said("turn\tleft"),
+        refused(
+            "line 14: more fields than the header", "must: 4 fields", "5 fields, the last 'lef"
+        ),
+    ),
+    (20, "a tab behind a transcript", bad.said("turn left\t"), Kept()),
     (
         20,
         "a column missing",

@@ -48,6 +48,15 @@ def test_what_no_list_can_hold_is_told(tmp_path: Path, row: str, told: str) -> N
         read_tsv(write(tmp_path, f"{HEADER}{row}\n"))
 
 
+@pytest.mark.case(20)
+def test_more_columns_than_are_read_may_stand_anywhere(tmp_path: Path) -> None:
+    path = write(tmp_path, f"note\t{HEADER}good\ta\ts\ta.wav\tone\n")
+    assert [(s.id, s.transcript) for s in read_tsv(path)] == [("a", "one")]
+    path = write(tmp_path, f"note\t{HEADER}good\ta\ts\ta.wav\tone\ttwo\n")
+    with pytest.raises(UserError, match="line 2: more fields"):
+        read_tsv(path)
+
+
 @pytest.mark.parametrize(("name", "told"), [(".", "Is a directory"), ("a\0b", "null byte")])
 def test_what_is_no_file_is_told(tmp_path: Path, name: str, told: str) -> None:
     with pytest.raises(UserError, match=f"cannot be read: .*{told}"):
