@@ -86,7 +86,7 @@ def is_whole(path: Path) -> bool:
     checksum = path.with_suffix(CHECKSUM)
     if not path.exists() or not checksum.exists():
         return False
-    return checksum.read_text("utf-8") == file_sha256(path)
+    return checksum.read_bytes() == file_sha256(path).encode()
 
 
 def _remove_all_but_newest(folder: Path) -> None:

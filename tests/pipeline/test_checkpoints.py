@@ -74,6 +74,23 @@ def test_a_damaged_one_gives_way_to_the_one_before(
     assert len(list(tmp_path.glob("*.pt"))) == 2
 
 
+def no_text(content: bytearray) -> bytes:
+    content[5] ^= 0x80
+    return content
+
+
+@pytest.mark.case(3)
+@pytest.mark.parametrize("how", [*DAMAGE, no_text])
+def test_one_whose_checksum_is_damaged_gives_way_to_the_one_before(
+    tmp_path: Path, how: Callable[[bytearray], bytes]
+) -> None:
+    save(tmp_path, 5, 10)
+    damage(tmp_path / "checkpoint-00000010.sha256", how)
+    updates, said = newest(tmp_path)
+    assert updates == 5
+    assert said == ["checkpoint checkpoint-00000010.pt is damaged; the one before it is used"]
+
+
 @pytest.mark.parametrize("how", DAMAGE)
 def test_where_all_are_damaged_it_starts_again_and_says_so(
     tmp_path: Path, how: Callable[[bytearray], bytes]
