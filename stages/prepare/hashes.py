@@ -162,11 +162,22 @@ def _lines(cache: Path) -> Iterator[tuple[str, int, int, str]]:
                 file.seek(0)
                 entries = (_parsed(line) for line in file)
             for entry in entries:
-                if isinstance(entry, list) and len(entry) == 4:
+                if _is_whole(entry):
                     path, size, time_ns, sha256 = entry
                     yield path, size, time_ns, sha256
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, RecursionError):
         return
+
+
+def _is_whole(entry: Any) -> bool:
+    """Whether an entry is one of ours, with a path that a file can have."""
+    if not isinstance(entry, list) or [type(part) for part in entry] != [str, int, int, str]:
+        return False
+    try:
+        os.fsencode(entry[0])
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parsed(line: bytes) -> Any:

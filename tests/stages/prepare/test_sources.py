@@ -159,7 +159,23 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         hashes.save()
 
 
-@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b"[1,2,3,4]",
+        b"[null,2,3,4]",
+        b'["a",2,3,4]',
+        b'["a",2,null,"b"]',
+        b'["a","2",3,"b"]',
+        b'["\\ud800",2,3,"b"]',
+        b'{"a":[1,2,3]}',
+        b'{"a":1}',
+    ],
+)
 def test_a_damaged_memory_of_hashes_is_only_forgotten(tmp_path: Path, damaged: bytes) -> None:
     path, cache = tmp_path / "a.wav", tmp_path / "files.json"
     path.write_bytes(b"one")
@@ -168,6 +184,19 @@ def test_a_damaged_memory_of_hashes_is_only_forgotten(tmp_path: Path, damaged: b
     assert hashes.of(path) is not None
     hashes.save()
     assert FileHashes(cache, "trust").of(path) is not None
+
+
+def test_a_damaged_line_costs_no_other(tmp_path: Path) -> None:
+    paths, cache = files(tmp_path / "audio", 2), tmp_path / "files.json"
+    found = []
+    for path in paths:
+        hashes = FileHashes(cache, "look")
+        found.append(hashes.of(path))
+        hashes.save()
+        with open(cache, "a") as file:
+            file.write('[1,2,3,4]\n[null,2,3,4]\n["a",2,3,4]\n')
+    known = FileHashes(cache, "trust")
+    assert [known.of(path) for path in paths] == found
 
 
 def test_what_was_remembered_in_the_older_form_is_known_and_kept(tmp_path: Path) -> None:
