@@ -1,8 +1,4 @@
-"""A tiny recipe run to its end, of a model that babbles: its hypotheses are not empty.
-
-Six updates teach nothing, and an untrained CTC layer says the same in every frame. Here its
-weights and the embeddings start large, so that what is heard depends on the units.
-"""
+"""A tiny recipe run to its end, of a model that babbles: its hypotheses are not empty."""
 
 from __future__ import annotations
 
@@ -30,6 +26,7 @@ from stages.prepare.sources import FileHashes
 from stages.use.chosen import choose, command_of
 from stages.use.export import export
 from stages.use.folder import Hearing
+from tests.babbling import babbling
 
 LONG, LONG_SECONDS = "test-long", 5.0  # of test, where the model has positions for 2.6 s
 SENTENCES = ["turn left", "go home now", "stop", "turn right", "go left", "stop right now"]
@@ -116,19 +113,6 @@ class Finished:
         return {u.id: manifest.audio_path(u) for u in manifest}
 
 
-def _babbling(make: Callable[..., Any]) -> Callable[..., Any]:
-    def made(*args: Any, **named: Any) -> Any:
-        model = make(*args, **named)
-        with torch.no_grad():
-            model.ctc.weight.mul_(40)
-            bert = getattr(model.encoder, "bert", None)
-            if bert is not None:
-                bert.embeddings.word_embeddings.weight.mul_(40)
-        return model
-
-    return made
-
-
 @pytest.fixture(scope="session")
 def finish(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finished]:
     """`finish("section.key=value", ...)`: the tiny recipe, run so, in one folder of results."""
@@ -142,7 +126,7 @@ def finish(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finished]:
         before = torch.get_num_threads()
         words = [word for change in changes for word in ("--set", change)]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(finetune, "_new_model", _babbling(finetune._new_model))
+            patch.setattr(finetune, "_new_model", babbling(finetune._new_model))
             args = ["run", str(path), "--exp", str(folder / "exp"), *words]
             cli.main(args, standalone_mode=False)
         torch.set_num_threads(before)

@@ -67,17 +67,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def served(web: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A server of the archives, whose checksums are taken for the published ones."""
-    web.folder = made / "served"
+def publish(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """`publish(folder)`: the checksums of the archives in it are taken for the published ones."""
 
     def of(official: _official.Official, path: Path) -> _official.Official:
         digest = hashlib.new(official.checksum.algorithm, path.read_bytes()).hexdigest()
         return replace(official, checksum=Checksum(official.checksum.algorithm, digest))
 
-    for name, official in list(_official.SPEECH.items()):
-        path = web.folder / "12" / official.name
-        monkeypatch.setitem(_official.SPEECH, name, of(official, path))
-    limited = of(_official.LIMITED, web.folder / _official.LIMITED.name)
-    monkeypatch.setattr(_official, "LIMITED", limited)
+    def taken(folder: Path) -> None:
+        for name, official in list(_official.SPEECH.items()):
+            path = folder / "12" / official.name
+            monkeypatch.setitem(_official.SPEECH, name, of(official, path))
+        limited = of(_official.LIMITED, folder / _official.LIMITED.name)
+        monkeypatch.setattr(_official, "LIMITED", limited)
+
+    return taken
+
+
+@pytest.fixture
+def served(web: Any, made: Path, publish: Callable[[Path], None]) -> Any:
+    """A server of the archives, whose checksums are taken for the published ones."""
+    web.folder = made / "served"
+    publish(web.folder)
     return web
