@@ -22,6 +22,10 @@ FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")  # as soundfile calls t
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
 UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's, of a FLAC that was written into a pipe
 MOST_VALUES = 2**29  # 2 GiB as float32: nine hours at 16 kHz
+JOINED = (
+    "joined: another recording follows the first, which alone would be read; "
+    "cut them apart, or write them anew as one"
+)
 CLIPPED_FROM = 0.98  # of full scale; mu-law's largest value is 0.9804
 
 
@@ -36,7 +40,7 @@ def read(path: Path) -> tuple[Samples, int]:
 
     Raises:
         BadAudio: unreadable, of another format, shorter than its header promises, too large to
-            be one utterance, empty, or not finite.
+            be one utterance, several recordings joined, empty, or not finite.
     """
     import numpy as np
     import soundfile
@@ -44,14 +48,17 @@ def read(path: Path) -> tuple[Samples, int]:
     try:
         with soundfile.SoundFile(path) as file:
             promised, rate = file.frames, int(file.samplerate)
-            refuse_unlikely(file.format, promised, rate)
+            refuse_unlikely(file.format, promised, rate, file.seekable())
             _refuse_large(promised, rate, file.channels)
             samples_SC = file.read(dtype="float32", always_2d=True)
         cut = len(samples_SC) < promised or containers.is_cut(path)
+        joined = containers.is_joined(path)
     # A name that ends in .raw is a TypeError of soundfile's.
     except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError) as error:
         # Without the path, which libsndfile puts before it: the reason is a part of an artifact.
         raise BadAudio(f"unreadable: {getattr(error, 'error_string', error)}") from error
+    if joined:
+        raise BadAudio(JOINED)
     if cut:
         raise BadAudio(f"truncated: {len(samples_SC)} samples, the header promises more")
     with np.errstate(all="ignore"):  # infinite samples of either sign: `check` tells
@@ -60,10 +67,19 @@ def read(path: Path) -> tuple[Samples, int]:
     return samples, rate
 
 
-def refuse_unlikely(kind: str, samples: int, rate_hz: int) -> None:
-    """Raise BadAudio for what a header claims of format, sample rate and length, before reading."""
+def refuse_unlikely(kind: str, samples: int, rate_hz: int, seekable: bool) -> None:
+    """Raise BadAudio for what a header claims of format, sample rate and length, before reading.
+
+    Args:
+        seekable: whether libsndfile can read any part of it.
+    """
     if kind not in FORMATS:
         raise BadAudio(f"unsupported: a file of the format {kind}; WAV, FLAC, Ogg, MP3 are read")
+    if not seekable:  # a WAV of GSM 6.10 is the one of them that telephones leave
+        raise BadAudio(
+            f"unsupported: a {kind} whose encoding cannot be read at any place (such as GSM 6.10); "
+            "convert it to WAV of 16 bits, or FLAC"
+        )
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         raise BadAudio(f"implausible: a sample rate of {rate_hz} Hz")
     if samples == UNKNOWN_LENGTH:

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import containers
-from pipeline.audio import LOUDEST_PLAUSIBLE, SAMPLE_RATE_HZ, BadAudio, refuse_unlikely
+from pipeline.audio import (
+    JOINED,
+    LOUDEST_PLAUSIBLE,
+    SAMPLE_RATE_HZ,
+    BadAudio,
+    refuse_unlikely,
+)
 
 if TYPE_CHECKING:
     from pipeline.audio import Samples
@@ -123,7 +129,7 @@ def _blocks(path: Path) -> Iterator[tuple[Samples, int]]:
     try:
         with soundfile.SoundFile(path) as file:
             rate_hz, promised = int(file.samplerate), file.frames
-            refuse_unlikely(file.format, promised, rate_hz)
+            refuse_unlikely(file.format, promised, rate_hz, file.seekable())
             while True:
                 block_SC = file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)
                 if not len(block_SC):
@@ -131,7 +137,10 @@ def _blocks(path: Path) -> Iterator[tuple[Samples, int]]:
                 found += len(block_SC)
                 yield block_SC.mean(axis=1, dtype=np.float32), rate_hz
         cut = found < promised or containers.is_cut(path)
+        joined = containers.is_joined(path)
     except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError) as error:
         raise BadAudio(f"unreadable: {getattr(error, 'error_string', error)}") from error
+    if joined:
+        raise BadAudio(JOINED)
     if cut:
         raise BadAudio(f"truncated: {found} samples, the header promises more")

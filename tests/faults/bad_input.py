@@ -111,6 +111,24 @@ def without_last_page(world: World) -> None:
     world.rewrite("audio/bad.ogg", lambda content: content[: content.rindex(b"OggS")])
 
 
+def joined(name: str, **how: str) -> Change:
+    """A file that another one was written behind, as `cat` does."""
+
+    def change(world: World) -> None:
+        world.audio(NOISE, name, **how)
+        world.rewrite(f"audio/{name}", lambda content: content + content)
+
+    return change
+
+
+def tagged_mp3(world: World) -> None:
+    """An MP3 with tags before and behind its frames."""
+    world.audio(NOISE, "bad.mp3", format="MP3")
+    before = b"ID3\x04\0\0\0\0\x02\x00" + bytes(256)
+    behind = b"TAG" + bytes(125)
+    world.rewrite("audio/bad.mp3", lambda content: before + content + behind)
+
+
 def wav_promise(size: int) -> Change:
     """A WAV of 32,000 bytes whose header says `size`."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline import audio
+from pipeline import audio, audio_stream, containers
 from pipeline.audio import BadAudio
 
 TONE = (0.3 * np.sin(np.arange(8000) * 0.2)).astype(np.float32)
@@ -68,6 +68,55 @@ def test_damaged_samples_are_named(tmp_path: Path, samples: list[float], told: s
     path = tmp_path / "a.wav"
     soundfile.write(path, np.array(samples, np.float32), 16_000, "FLOAT")
     assert reason(path).startswith(told)
+
+
+MADE = {
+    "ogg": {"format": "OGG", "subtype": "VORBIS"},
+    "opus": {"format": "OGG", "subtype": "OPUS"},
+    "flac": {"format": "FLAC"},
+    "mp3": {"format": "MP3"},
+}
+
+
+@pytest.mark.case(18)
+@pytest.mark.parametrize("kind", MADE)
+def test_of_joined_recordings_none_is_read_as_all(tmp_path: Path, kind: str) -> None:
+    one, other, both = (tmp_path / f"{name}.{kind}" for name in ("one", "other", "both"))
+    noise = 0.1 * np.random.RandomState(0).standard_normal(32_000)
+    soundfile.write(one, noise, 16_000, **MADE[kind])
+    soundfile.write(other, TONE, 16_000, **MADE[kind])
+    assert len(audio.read(one)[0]) == 32_000
+    both.write_bytes(one.read_bytes() + other.read_bytes())
+    assert reason(both).startswith("joined: another recording follows the first")
+    with pytest.raises(BadAudio, match="joined"):
+        list(audio_stream.stream(both))
+
+
+@pytest.mark.case(18)
+def test_joined_frames_of_mp3_without_a_header_are_read_to_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, np.tile(TONE, 4), 16_000, format="MP3")
+    content = path.read_bytes()
+    frames = content[content.index(b"\xff\xf3", 2) :]  # behind the one that counts them
+    path.write_bytes(frames)
+    once = len(audio.read(path)[0])
+    path.write_bytes(frames + frames)
+    assert len(audio.read(path)[0]) == 2 * once
+
+
+@pytest.mark.parametrize("at", range(-40, 8, 4))
+def test_a_recording_is_seen_behind_whatever_block_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, TONE, 16_000, **MADE["ogg"])
+    content = path.read_bytes()
+    assert not containers.is_joined(path)
+    path.write_bytes(content + content)
+    monkeypatch.setattr(containers, "BLOCK_BYTES", len(content) - at)
+    assert containers.is_joined(path)
+    path.write_bytes(content)
+    assert not containers.is_joined(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"not audio at all" * 50])
