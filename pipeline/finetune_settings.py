@@ -15,6 +15,7 @@ from pipeline.section import (
     PRECISION,
     Precision,
     Section,
+    Seed,
     each_once,
 )
 
@@ -146,7 +147,7 @@ class CtcSettings(Section):
 class FinetuneSettings(CtcSettings):
     """CTC training of all budgets."""
 
-    seeds: list[int] = Field([1], min_length=1)
+    seeds: list[Seed] = Field([1], min_length=1)
     by_budget: dict[str, CtcSettings] = Field(
         {}, description="settings of one budget, laid over the rest: {10min: {updates: 2000}}"
     )

@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.finetune_settings import FinetuneSettings as FinetuneSettings
 from pipeline.finetune_settings import checked
 from pipeline.quantizer_settings import QuantizerSettings as QuantizerSettings
-from pipeline.section import NO_RESULT, PRECISION, Precision, check_test_name, each_once
+from pipeline.section import NO_RESULT, PRECISION, Precision, Seed, check_test_name, each_once
 from pipeline.section import Section as Section
 
 CORPORA = "stages.prepare.corpora"
@@ -227,7 +227,7 @@ class Recipe(Section):
     decode: DecodeSettings = DecodeSettings()
     score: ScoreSettings = ScoreSettings()
     machine: MachineSettings = MachineSettings()
-    seed: int = Field(1, ge=0)
+    seed: Seed = 1
     folds: Literal["all"] | list[str] | None = Field(
         None,
         description="cuts of the corpus, each trained and scored on its own and reported beside "

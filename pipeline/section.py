@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")  # of what becomes a part of folders and tables
 # A field marked so changes no result: it stays out of every signature.
@@ -13,6 +13,9 @@ NO_RESULT: dict[str, Any] = {"signature": False}
 
 
 T = TypeVar("T")
+# NumPy's RandomState takes no larger ones, and torch's no more than 64 bits, of which the collapse
+# check of stage 1 takes 20 for itself.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Precision = Literal["auto", "fp32", "bf16"]
 ACCUMULATE = (
     "batches of an update: their gradients are summed before a step, as those of one batch of so "

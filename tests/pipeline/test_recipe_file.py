@@ -9,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe, budget_seconds
 from pipeline.recipe_file import load
+from stages.quantizer.doctor import SEED_STRIDE
 
 Values = dict[str, Any]
 WriteRecipe = Callable[..., Path]
@@ -136,6 +139,24 @@ def test_values_out_of_range_are_named(
     text = refused(write_recipe(values))
     assert told in text
     assert len(text.splitlines()) == 1
+
+
+@pytest.mark.case(26)
+@pytest.mark.parametrize("key", ["seed", "finetune.seeds"])
+def test_a_seed_is_what_every_generator_takes(
+    write_recipe: WriteRecipe, values: Values, key: str
+) -> None:
+    path = write_recipe(values)
+    first = ".0" if key == "finetune.seeds" else ""
+    for seed, bound in ((-1, "greater than"), (2**32, "less than"), (10**20 - 1, "less than")):
+        value = f"[{seed}]" if first else str(seed)
+        text = refused(path, f"{key}={value}")
+        assert f"{key}{first}: " in text and bound in text and str(seed) in text
+        assert len(text.splitlines()) == 1
+    largest = 2**32 - 1
+    load(path, [f"{key}=[{largest}]" if first else f"{key}={largest}"])
+    np.random.RandomState(largest)
+    torch.Generator().manual_seed(largest * SEED_STRIDE + 10**9)  # of the last update of any run
 
 
 @pytest.mark.parametrize("section", ["corpus", "frontend"])
