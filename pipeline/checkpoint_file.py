@@ -31,6 +31,7 @@ METERS = [
 ]
 NUMBERS = ["numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype"]
 MOST_MEMORY = 16  # fp32 weights over the file's size; tied ones stand in it once, fp16 is half
+BEGINNINGS = (b"PK", b"\x80")  # of a zip, and of a pickle that states its protocol
 EXPECTED = "a checkpoint of fairseq: a torch file with `args` or `cfg`, and `model`"
 
 
@@ -72,6 +73,9 @@ def read_fairseq(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise UserError(f"No such checkpoint: {path}")
+    with open(path, "rb") as file:
+        if not file.read(2).startswith(BEGINNINGS):  # a text's letters would be read as a pickle's
+            raise _no_checkpoint(path, "neither a zip nor a pickle by its first bytes")
     state = _load(path)
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise _no_checkpoint(path, "no `model`")

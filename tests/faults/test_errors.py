@@ -204,7 +204,7 @@ MISTAKES: dict[str, tuple[Mistake, int, str]] = {
     ),
     "no checkpoint": (imported("none.pt", "out"), 2, "No such checkpoint"),
     "a folder as checkpoint": (imported("corpus", "out"), 2, "No such checkpoint"),
-    "text as checkpoint": (imported("tiny.yaml", "out"), 2, "asks for more than weights"),
+    "text as checkpoint": (imported("tiny.yaml", "out"), 2, "is no checkpoint"),
     "a file to import into": (imported("c.pt", "tiny.yaml", content=b"x"), 2, "is a file"),
     "nothing to compare": (lambda p: ["compare", "x", "--exp", p.exp], 2, "x has no results"),
     "nowhere to report": (

@@ -127,6 +127,25 @@ def test_what_is_no_checkpoint_of_fairseq_is_refused(tmp_path: Path, state: Any)
         read_fairseq(write(tmp_path / "c.pt", state))
 
 
+@pytest.mark.case(30)
+@pytest.mark.parametrize(
+    "content",
+    [
+        "corpus: {kind: digits}\n",
+        "# A recipe.\ncorpus: tsv\n",
+        "path\tspeaker\n",
+        "cos\nsystem\n(S'true'\ntR.",
+    ],
+)
+def test_a_text_is_called_no_checkpoint_and_not_hostile(tmp_path: Path, content: str) -> None:
+    """Letters mean something in a pickle: `c` asks for a function by name."""
+    path = tmp_path / "c.pt"
+    path.write_text(content)
+    with pytest.raises(UserError, match="no checkpoint that can be imported") as caught:
+        read_fairseq(path)
+    assert caught.value.found == "neither a zip nor a pickle by its first bytes"
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     for content in (b"", b"hello\n", b"RIFF" + bytes(100), b"PK\x03\x04" + bytes(50)):
