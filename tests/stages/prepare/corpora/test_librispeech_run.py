@@ -50,6 +50,7 @@ def server(web: Any, publish: Callable[[Path], None], monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_librispeech_from_its_archives_to_a_model_that_transcribes(
     server: Any,
     values: dict[str, Any],
