@@ -7,6 +7,7 @@ written; permissions and owners that an archive tells are not taken over.
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import tarfile
 import zlib
@@ -15,6 +16,7 @@ from typing import IO
 
 from pipeline.console import Progress
 from pipeline.errors import RunError, UserError
+from pipeline.store import sync
 
 GZIP = b"\x1f\x8b"
 FORGET_EVERY = 1000  # members: tarfile would keep them all
@@ -23,6 +25,8 @@ DAMAGE = (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error)
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar file, with gzip or without, into the new folder `folder`.
+
+    All of it is on the disk at the end: a power cut then takes nothing of it.
 
     Raises:
         UserError: a member is no plain file or folder, or would lie outside.
@@ -52,6 +56,18 @@ def unpack(archive: Path, folder: Path) -> None:
             raise RunError(
                 f"{archive} is damaged: {error}.", remedy="delete it, and run again"
             ) from error
+    _sync(folder, f"writing {archive.name} to disk")
+
+
+def _sync(folder: Path, what: str) -> None:
+    """Let all that lies in a folder, and the folder, survive a power cut."""
+    total = sum(len(files) + 1 for _, _, files in os.walk(folder))
+    with Progress(total, what, "files") as progress:
+        for place, _, files in os.walk(folder, topdown=False):
+            for name in files:
+                sync(Path(place, name))
+            sync(Path(place))
+            progress.update(len(files) + 1)
 
 
 def _stream(file: IO[bytes]) -> IO[bytes]:

@@ -1,8 +1,8 @@
 """The files of LibriSpeech and Libri-light as their publishers offer them, and bringing them here.
 
-An archive is unpacked beside its place and then renamed, so that a folder that is there is
-complete: what a kill leaves lies under `downloads/` in the corpus' folder, and the next call goes
-on from it or does it anew.
+An archive is downloaded to `downloads/` in the corpus' folder, unpacked beside its place, which may
+be on another disk, written to that disk and only then renamed: a folder that we made is complete,
+after a kill and after a power cut. What these leave, the next call goes on from or does anew.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stages.prepare.unpack import unpack
 OPENSLR = "https://www.openslr.org/resources"
 LIBRILIGHT = "https://dl.fbaipublicfiles.com/librilight/data"
 DOWNLOADS = "downloads"  # in the corpus' folder: what is on its way
-UNPACKED = ".unpacked"
+UNPACKED = ".unpacked"  # beside the place: what is being unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +132,11 @@ def _bring(root: Path, official: Official, place: Path, url: str) -> None:
         return
     if given.is_file():
         _check_given(given, official)
-        _unpack(given, root, official, place)
+        _unpack(given, official, place)
         return
     if not ours.is_file():  # it has its name when its checksum is right
         fetch(url, ours, official.checksum)
-    _unpack(ours, root, official, place)
+    _unpack(ours, official, place)
     ours.unlink()
 
 
@@ -151,19 +151,23 @@ def _check_given(archive: Path, official: Official) -> None:
         )
 
 
-def _unpack(archive: Path, root: Path, official: Official, place: Path) -> None:
+def _unpack(archive: Path, official: Official, place: Path) -> None:
     """Unpack beside the place, and name it last: what has its name is complete."""
-    folder = root / DOWNLOADS / (official.name + UNPACKED)
+    _make(place.parent)
+    folder = place.parent / (official.name + UNPACKED)
     shutil.rmtree(folder, ignore_errors=True)  # of a kill
-    unpack(archive, folder)
-    held = folder / official.holds
-    if not held.is_dir():
-        raise UserError(
-            f"{archive} does not hold {official.holds}.",
-            found=", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing",
-            remedy="take the archive from its publisher",
-        )
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        unpack(archive, folder)
+        held = folder / official.holds
+        if not held.is_dir():
+            raise UserError(
+                f"{archive} does not hold {official.holds}.",
+                found=", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing",
+                remedy="take the archive from its publisher",
+            )
+    except Exception:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     for beside in held.parent.iterdir() if held.parent != folder else ():
         if beside.is_file() and not (place.parent / beside.name).exists():  # README.TXT, ...
             beside.replace(place.parent / beside.name)
@@ -173,19 +177,27 @@ def _unpack(archive: Path, root: Path, official: Official, place: Path) -> None:
     say(f"  {place} is complete")
 
 
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, to be there after a power cut."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {folder} cannot be made: {error.strerror}.",
+            remedy="set corpus.root and corpus.librilight to folders that may be written",
+        ) from error
+    for made in missing:
+        sync(made.parent)
+
+
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Only one process downloads into a corpus' folder; the system releases the lock of a kill."""
     from filelock import FileLock, Timeout
 
     folder = root / DOWNLOADS
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The folder {folder} cannot be made: {error.strerror}.",
-            remedy="set corpus.root to a folder that may be written",
-        ) from error
+    _make(folder)
     lock = FileLock(folder / "lock")
     try:
         lock.acquire(timeout=0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
+import os
 import tarfile
 import threading
 from collections.abc import Callable
@@ -197,6 +199,72 @@ def test_an_archive_that_is_there_is_taken_and_stays(
     assert given.read_bytes() == content
     assert "/12/train-clean-100.tar.gz" not in {path for path, _ in served.asked}
     assert (settings.root / "LibriSpeech/train-clean-100/108").is_dir()
+
+
+def test_libri_lights_folder_may_be_on_another_disk(
+    settings: librispeech.Settings,
+    served: Any,
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = tmp_path / "disk"
+    place = disk / "data" / "limited"
+
+    def within(rename: Callable[..., None]) -> Callable[..., None]:
+        def refusing(old: Any, new: Any, **named: Any) -> None:
+            if Path(old).is_relative_to(disk) != Path(new).is_relative_to(disk):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            rename(old, new, **named)
+
+        return refusing
+
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(os, name, within(getattr(os, name)))
+    settings = settings.model_copy(update={"librilight": place})
+    librispeech.fetch(settings, BUDGETS, LM)
+    there = {f"librispeech_finetuning/{name}": content for name, content in files(place).items()}
+    assert there == {
+        name: content
+        for name, content in files(made / "corpus").items()
+        if name.startswith("librispeech_finetuning/")
+    }
+    assert [p.name for p in place.parent.iterdir()] == ["limited"]
+    train = librispeech.splits(settings)["train"]
+    assert len(librispeech.budget_ids(settings, "10h", train) or []) == 28
+
+
+def test_what_is_unpacked_is_on_the_disk_before_it_has_its_name(
+    settings: librispeech.Settings, served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    told: list[str] = []
+    fsync, rename, unlink = os.fsync, os.rename, os.unlink
+
+    def syncing(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def renaming(old: Any, new: Any, **named: Any) -> None:
+        held = {p.stat().st_ino for p in (Path(old), *Path(old).rglob("*"))}
+        assert len(held) > 1 and held <= set(synced)
+        rename(old, new, **named)
+        synced.clear()
+        told.append(Path(new).name)
+
+    def unlinking(path: Any, **named: Any) -> None:
+        if str(path).endswith(".tar.gz"):
+            assert (settings.root / "LibriSpeech").stat().st_ino in synced
+            told.append(Path(path).name)
+        unlink(path, **named)
+
+    settings.root.mkdir(parents=True)
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "rename", renaming)
+    monkeypatch.setattr(os, "unlink", unlinking)
+    librispeech.fetch(settings, ["all"], LM)
+    sets = ["train-clean-100", "train-other-500", "dev-other", "test-clean"]
+    assert told == [name for s in sets for name in (s, f"{s}.tar.gz")]
 
 
 Pack = Callable[[tarfile.TarFile], None]
