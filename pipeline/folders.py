@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from pathlib import Path
 
 from pipeline.errors import UserError
 
 REMEDY = "give another folder with --exp"
+
+
+def exp_option(exp: Path) -> str:
+    """What a command that is told has to have for this folder: ` --exp there`, mostly nothing."""
+    return f" --exp {shlex.quote(str(exp))}" if exp != Path("exp") else ""
 
 
 def check_readable(exp: Path, *below: str) -> None:

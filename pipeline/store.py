@@ -219,16 +219,27 @@ class Store:
         stamp, folder = self.stamp(step), self.path(step)
         if stamp is None:
             raise RunError(f"{step.title} is not there.", remedy=rebuild)
-        if names is None:
-            there = hash_outputs(folder)
-            names = set(there) | set(stamp.outputs)
-        else:
-            there = {n: file_sha256(folder / n) for n in names if (folder / n).is_file()}
-        for name in sorted(names):
-            if there.get(name) != stamp.outputs.get(name):
-                state = "is missing" if name not in there else "is not what was written"
-                raise RunError(f"{folder / name} {state} (its checksum differs).", remedy=rebuild)
+        verify_files(folder, stamp, rebuild, names)
         return stamp.digest
+
+
+def verify_files(
+    folder: Path, stamp: Stamp, rebuild: str, names: Collection[str] | None = None
+) -> None:
+    """Hash the files of an artifact, or those named.
+
+    Raises:
+        RunError: they are not what its stamp says; `rebuild` is the command that makes it anew.
+    """
+    if names is None:
+        there = hash_outputs(folder)
+        names = set(there) | set(stamp.outputs)
+    else:
+        there = {n: file_sha256(folder / n) for n in names if (folder / n).is_file()}
+    for name in sorted(names):
+        if there.get(name) != stamp.outputs.get(name):
+            state = "is missing" if name not in there else "is not what was written"
+            raise RunError(f"{folder / name} {state} (its checksum differs).", remedy=rebuild)
 
 
 def _owner(path: Path) -> str:

@@ -14,12 +14,26 @@ from pathlib import Path
 from pipeline import comparison
 from pipeline.curves import find_curves
 from pipeline.errors import UserError
+from pipeline.folders import exp_option
 from pipeline.freshness import StepState, examine
 from pipeline.recipe import Recipe
 from pipeline.recipe_file import load
 from pipeline.stage import Step, in_links
-from pipeline.store import Stamp, Store, read_stamp
+from pipeline.store import Stamp, Store, read_stamp, verify_files
+from stages.acoustic.finetune import TRAINING
+from stages.acoustic.lm_stage import LM_FACTS
+from stages.acoustic.publish import SUMMARY
 from stages.acoustic.results import RESULTS, Results, Row, gather
+from stages.acoustic.score_stage import ALIGNMENTS, CONFUSIONS, COUNTS, SCORES
+from stages.quantizer.stage import CODEBOOK, HISTORY
+from stages.use.chosen import command_of
+
+PRETRAINING = "pretraining.json"  # of stage 3
+# Of all steps, the files that the page or the results on it are made of.
+SHOWN = (
+    *(SUMMARY, CODEBOOK, HISTORY, PRETRAINING, LM_FACTS, TRAINING),
+    *(SCORES, COUNTS, CONFUSIONS, ALIGNMENTS),
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,7 @@ def collect(named: Sequence[str], exp: Path, changes: Sequence[str] = ()) -> lis
 
     Raises:
         UserError: an argument is none of the three, or a recipe cannot be.
+        RunError: a file that would be shown is not what was written.
     """
     files = [name for name in named if _is_recipe(name)]
     if changes and not files:
@@ -143,8 +158,24 @@ def _of_recipe(named: str, exp: Path, changes: Sequence[str]) -> Source:
                 curves=find_curves(links, step),
             )
         )
+    _verify(pieces, command_of(Path(named), changes, exp))
     results = _gathered(recipe, states, store, current)
     return Source(named, recipe.name, results, pieces)
+
+
+def _verify(pieces: Sequence[Piece], command: str) -> None:
+    """Hash what is shown of finished steps: nothing else notices what was altered afterwards.
+
+    Raises:
+        RunError: a file is not what was written; `command` runs the recipe.
+    """
+    for piece in pieces:
+        if piece.folder is None or piece.stamp is None:
+            continue
+        number = piece.title.split(" ")[0]
+        names = [n for n in SHOWN if n in piece.stamp.outputs or (piece.folder / n).is_file()]
+        rebuild = f"{command} --stage {number} --stop-stage {number} --force"
+        verify_files(piece.folder, piece.stamp, rebuild, names)
 
 
 def _current(states: Sequence[StepState]) -> set[int]:
@@ -198,6 +229,7 @@ def _of_folder(named: str, exp: Path) -> Source:
         stamp = read_stamp(link)
         if stamp is not None:
             pieces.append(Piece(_title(link, stamp), "done", link.resolve(), stamp=stamp))
+    _verify(pieces, f"vqasr run RECIPE{exp_option(exp)}")
     remarks = ["Its folder in exp/ was given: steps that were never done are not known of."]
     results = Results([])
     if (folder / RESULTS).is_file():

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stages.acoustic.finetune import TRAINING
 from stages.acoustic.tables import percent
 from stages.report.charts import Chart, Line
-from stages.report.collect import Source
+from stages.report.collect import PRETRAINING, Source
 from stages.report.curves import at_work, by_folder, chart, points, read_json
 from stages.report.tables import Cell, Table, head
 
@@ -46,7 +47,7 @@ def berts(sources: Sequence[Source]) -> Curves | None:
     told = []
     for name, piece in by_folder(sources, "bert"):
         assert piece.folder is not None  # it is done
-        told.append((name, _named(read_json(piece.folder / "pretraining.json"))))
+        told.append((name, _named(read_json(piece.folder / PRETRAINING))))
     trained = [(name, facts) for name, facts in told if facts.get("history")]
     drawn = [(name, facts["history"]) for name, facts in trained] + [
         (name, [_renamed(row) for row in rows]) for name, rows in at_work(sources, "bert")
@@ -106,7 +107,7 @@ def ctc(sources: Sequence[Source]) -> list[Curves]:
         trained = []
         for piece in source.done("finetune"):
             assert piece.folder is not None  # it is done
-            history = read_json(piece.folder / "training.json").get("history", [])
+            history = read_json(piece.folder / TRAINING).get("history", [])
             trained.append((piece.label, history))
         trained += at_work([source], "finetune")
         charts = []

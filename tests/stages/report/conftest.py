@@ -18,7 +18,7 @@ from pipeline.freshness import StepState, examine
 from pipeline.recipe import Recipe, ScoreSettings
 from pipeline.runner import Run
 from pipeline.stage import Step, StepContext
-from pipeline.store import Store
+from pipeline.store import STAMP, Store, hash_outputs
 from stages.acoustic import score_stage
 from stages.acoustic.publish import publish, unfinished
 from stages.plan import published
@@ -175,6 +175,18 @@ def make(
         return Made(tmp_path / "tiny.yaml", exp, recipe, rows, changes, every)
 
     return made
+
+
+@pytest.fixture
+def restamp() -> Callable[[Path], None]:
+    """`restamp(artifact)`: let its stamp tell what its files are now."""
+
+    def stamp(artifact: Path) -> None:
+        path = artifact / STAMP
+        told = json.loads(path.read_text("utf-8"))
+        path.write_text(json.dumps(told | {"outputs": hash_outputs(artifact)}), "utf-8")
+
+    return stamp
 
 
 _WHOLE: list[Made] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import UserError
+from pipeline.errors import RunError, UserError
 from pipeline.recipe import Recipe
 from pipeline.stage import Step
 from pipeline.store import Store
@@ -77,6 +77,33 @@ def test_what_was_made_from_something_stale_is_not_shown(make: Make) -> None:
     assert states["2 discretize train"] == states["7 score test/all"] == "stale"
 
 
+@pytest.mark.case(14)
+def test_what_was_altered_is_not_shown(make: Make) -> None:
+    made = make()
+    for link, name in (
+        ("7-score-test-all", "scores.json"),
+        ("7-score-test-all", "alignments.jsonl"),
+        ("5-finetune-all", "training.json"),
+        ("1-quantizer", "history.jsonl"),
+        ("0-prepare-dev", "summary.json"),
+    ):
+        path = (made.folder / link).resolve() / name
+        content = path.read_text()
+        path.write_text(f"{content} ")
+        exp = f"--exp {made.exp}"
+        again = f"--stage {link[0]} --stop-stage {link[0]} --force"
+        for named, command in (
+            (str(made.file), f"vqasr run {made.file} {exp} {again}"),
+            (made.recipe.name, f"vqasr run RECIPE {exp} {again}"),
+        ):
+            with pytest.raises(RunError, match="is not what was written") as caught:
+                collect([named], made.exp)
+            assert str(path) in caught.value.what
+            assert caught.value.remedy == command
+        path.write_text(content)
+    assert collect([str(made.file)], made.exp)[0].rows == made.rows
+
+
 ANNA, CARL = (("folds=null", f"corpus.test_speakers=[{name}]") for name in ("anna", "carl"))
 BOTH = ("folds=[anna, carl]",)
 
@@ -86,6 +113,7 @@ def test_a_step_is_what_the_link_says_whoever_made_its_artifact(
     digits_recipe: Callable[..., Recipe],
     make_plan: Callable[..., list[Step]],
     fakes: Any,
+    restamp: Callable[[Path], None],
     runs: tuple[tuple[str, ...], ...],
 ) -> None:
     for changes in runs:
@@ -98,6 +126,7 @@ def test_a_step_is_what_the_link_says_whoever_made_its_artifact(
             counts = {"substitutions": 1, "deletions": 0, "insertions": 0, "reference_words": 2}
             line = {"decoder": "greedy", "utt_id": tested, "speaker": tested, "alignment": []}
             (store.path(step) / "alignments.jsonl").write_text(json.dumps(line | counts))
+            restamp(store.path(step))
             told = {"test_set": "test", "budget": step.budget, "fold": step.fold, "seed": step.seed}
             seconds = {"2s": 2.0, "all": 9.0}[str(step.budget)]
             figures = dict.fromkeys(COMPARED, 0.5) | {"recipe": "tiny", "frontend": "unit_bert"}
