@@ -131,6 +131,7 @@ class Listing:
         self._has_news = False
         self._splits: dict[str, Split] = {}
         self._official: dict[str, str | None] = {}
+        self._asked: dict[str, Official | None] = {}
 
     @property
     def names(self) -> list[str]:
@@ -158,7 +159,14 @@ class Listing:
         Args:
             settings: of the fold, which may have a budget of its own.
         """
+        # Others are the same for every fold, and each reading goes through all of train.
+        of_folds = sources.budgets_of_folds(settings) or ()
+        key = f"{_named(settings)} {budget}" if budget in of_folds else budget
+        if key not in self._asked:
+            self._asked[key] = self._official_of(settings, budget, key)
+        return self._asked[key]
 
+    def _official_of(self, settings: CorpusSettings, budget: str, key: str) -> Official | None:
         def read() -> list[str] | None:
             with watched.watching() as seen:
                 found = sources.budget_ids(settings, budget, self._sources["train"])
@@ -166,7 +174,6 @@ class Listing:
             return found
 
         remarks = partial(sources.budget_remarks, settings, budget)
-        key = f"{_named(settings)} {budget}"
         if self._known and key in self._known["official"]:
             content = self._known["official"][key]
             if content is None:

@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 from pipeline.recipe import Recipe
 from pipeline.recipe_file import load
 from pipeline.stage import Step
+from stages.prepare import sources
 from stages.use.chosen import choose
 from tests import made_libri
 
@@ -60,6 +61,21 @@ def test_folds_share_all_but_the_ten_minutes(
     for step in steps:
         assert all(id(source) in seen for source in step.inputs.values()), step.title
         seen.add(id(step))
+
+
+def test_an_official_list_is_read_once_for_all_folds_that_share_it(
+    libri_recipe: Callable[..., Recipe], make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    budget_ids = sources.budget_ids
+
+    def counted(settings: Any, budget: str, train: Any) -> Any:
+        read.append(budget)
+        return budget_ids(settings, budget, train)
+
+    monkeypatch.setattr(sources, "budget_ids", counted)
+    make_plan(libri_recipe("folds=all"))
+    assert sorted(read) == ["100h", "10h", *["10min"] * 6, "1h"]
 
 
 def test_a_fold_is_the_recipe_with_that_set(
