@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -67,7 +67,7 @@ def take(path: Path, target: Path, alphabet: str, done: Callable[[int], None]) -
 
 class _Reader:
     def __init__(
-        self, path: Path, lines: IO[str], alphabet: str, done: Callable[[int], None]
+        self, path: Path, lines: Iterator[str], alphabet: str, done: Callable[[int], None]
     ) -> None:
         self._path, self._alphabet, self._done = path, alphabet, done
         self._numbered = enumerate(lines, 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ STAGE, NUMBER, VERSION = "prepare", 0, 1
 GZIP = b"\x1f\x8b"
 LARGE_BYTES = 16_000_000  # such a file is known by a remembered hash: it takes long to read
 TRANSCRIPTS = "all train transcripts, whatever the budget"
+LONGEST_LINE = 2**20  # characters
 SHOWN_EVERY = 100_000  # sentences
 
 
@@ -91,12 +93,14 @@ def sentences_of(text: Sequence[str] | Path) -> Iterator[str]:
     """The lines of a text, one at a time; of a file, with gzip or without, its lines.
 
     Raises:
-        UserError: the file cannot be read, is damaged or not UTF-8.
+        UserError: the file cannot be read, is damaged or not UTF-8, or a line of it is too long.
     """
     if not isinstance(text, Path):
         yield from text
     elif not _is_streamed(text):
-        yield from read_utf8(text, "text of lm.text", "check lm.text").splitlines()
+        content = read_utf8(text, "text of lm.text", "check lm.text")
+        for line in _bounded(text, io.StringIO(content, newline=None)):
+            yield from line.splitlines()
     else:
         try:
             with opened(text) as lines:
@@ -107,14 +111,30 @@ def sentences_of(text: Sequence[str] | Path) -> Iterator[str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[str]]:
-    """The lines of a UTF-8 file, unpacked where it is gzip's."""
+def opened(path: Path) -> Iterator[Iterator[str]]:
+    """The lines of a UTF-8 file, unpacked where it is gzip's.
+
+    Reading them raises UserError at one of more than `LONGEST_LINE` characters.
+    """
     if _is_gzip(path):
-        with gzip.open(path, "rt", encoding="utf-8-sig") as lines:
-            yield lines
+        with gzip.open(path, "rt", encoding="utf-8-sig") as file:
+            yield _bounded(path, file)
     else:
-        with open(path, encoding="utf-8-sig") as lines:
-            yield lines
+        with open(path, encoding="utf-8-sig") as file:
+            yield _bounded(path, file)
+
+
+def _bounded(path: Path, file: IO[str]) -> Iterator[str]:
+    """The lines of `path`, none of them larger than what a line may be: gzip's 1 MB may be 1 GB."""
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 2), ""), 1):
+        if len(line.removesuffix("\n")) > LONGEST_LINE:
+            raise UserError(
+                f"{path}, line {number}: too long.",
+                constraint=f"at most {LONGEST_LINE} characters a line",
+                found=f"more, the first of them {line[:20]!r}",
+                remedy="put every sentence, or entry, on a line of its own",
+            )
+        yield line
 
 
 def write_text(

@@ -98,3 +98,42 @@ def test_a_damaged_file_is_told(tmp_path: Path, context: Callable[..., Any]) -> 
         (tmp_path / "cut.gz").write_bytes(content)
         with pytest.raises(UserError, match=r"lm\.text: .*cut\.gz cannot be read"):
             write_text(context("cut"), sentences=tmp_path / "cut.gz", name="x", alphabet=ALPHABET)
+
+
+@pytest.mark.parametrize("name", ["text.txt", "text.txt.gz"])
+def test_a_line_without_end_is_named_before_it_is_in_memory(
+    tmp_path: Path, context: Callable[..., Any], name: str
+) -> None:
+    """33 kB of gzip's are 32 MB here."""
+    path = write(tmp_path / name, ["one", "x" * 2**25])
+    tracemalloc.start()
+    with pytest.raises(UserError, match=rf"{name}, line 2: too long(.|\n)*1048576 characters"):
+        write_text(context("text"), sentences=path, name="a file", alphabet=ALPHABET)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+@pytest.mark.parametrize("name", ["text.txt", "text.txt.gz"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_the_longest_line_is_read_and_one_letter_more_is_refused(
+    tmp_path: Path, name: str, end: str
+) -> None:
+    path = tmp_path / name
+    for more in (0, 1):
+        content = f"one\n{'x' * (2**20 + more)}{end}".encode()
+        path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        if more:
+            with pytest.raises(UserError, match="line 2: too long"):
+                list(lm_text.sentences_of(path))
+        else:
+            assert [len(s) for s in lm_text.sentences_of(path)] == [3, 2**20]
+
+
+def test_lines_end_alike_whether_compressed_or_not(tmp_path: Path) -> None:
+    content = "\ufeffa\r\nb\rc\n\rd\x0b\r\ne\u2028\n\nf\x85\x1cg\r"
+    found = []
+    for name, data in (("t", content.encode()), ("t.gz", gzip.compress(content.encode()))):
+        (tmp_path / name).write_bytes(data)
+        found.append(list(lm_text.sentences_of(tmp_path / name)))
+    assert found == [content[1:].splitlines()] * 2
