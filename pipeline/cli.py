@@ -19,7 +19,7 @@ from pipeline import interrupt
 from pipeline.cli_compare import compare
 from pipeline.cli_export import export
 from pipeline.cli_import import import_fairseq
-from pipeline.cli_options import EXP, SET
+from pipeline.cli_options import EXP, SET, NamedPath
 from pipeline.cli_report import report
 from pipeline.cli_transcribe import transcribe
 from pipeline.console import say
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 INSIST_SECONDS = 3.0
 DEFERRED_SECONDS = 20.0  # for the update and the checkpoint of a training that was interrupted
-RECIPE = click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
+RECIPE = click.argument("recipe_path", metavar="RECIPE", type=NamedPath(path_type=Path))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -241,10 +241,12 @@ def check() -> None:
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def prune(exp: Path, partial: bool, yes: bool) -> None:
     """Delete the artifacts that no recipe of EXP points to; they are listed first."""
-    from pipeline.folders import check_readable
+    from pipeline.folders import REMEDY, check_readable
     from pipeline.prune import delete, interrupted, size_bytes, unused
 
     check_readable(exp)
+    if not exp.exists():
+        raise UserError(f"--exp {exp}: there is no such folder.", remedy=REMEDY)
     half = interrupted(exp)
     if half and not partial:
         size = sum(map(size_bytes, half)) / 1e6

@@ -7,11 +7,13 @@ from typing import Any
 
 import click
 
+from pipeline.cli_options import NamedPath
+
 
 @click.command()
 @click.argument("recipes", nargs=-1, required=True)
 @click.option(
-    "--exp", type=click.Path(path_type=Path), default=Path("exp"), help="Folder of all results."
+    "--exp", type=NamedPath(path_type=Path), default=Path("exp"), help="Folder of all results."
 )
 @click.option(
     "--format", "form", type=click.Choice(["table", "md", "csv", "json"]), default="table"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli_options import EXP, SET
+from pipeline.cli_options import EXP, SET, NamedPath
 
 
 @click.command()
-@click.argument("recipe_path", metavar="RECIPE", type=click.Path(path_type=Path))
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("recipe_path", metavar="RECIPE", type=NamedPath(path_type=Path))
+@click.argument("folder", metavar="DIR", type=NamedPath(path_type=Path))
 @click.option("--budget", help="Whose model, where the recipe has several budgets.")
 @click.option("--fold", help="Whose model, where it has several folds.")
 @click.option("--seed", type=int, help="Whose model, where it has several seeds of fine-tuning.")

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli_options import NamedPath
+
 
 @click.command("import-fairseq")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=NamedPath(path_type=Path))
+@click.argument("folder", metavar="DIR", type=NamedPath(path_type=Path))
 @click.option(
     "--dict",
     "dictionary",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=NamedPath(path_type=Path),
     help="A RoBERTa's dictionary; dict.txt beside CHECKPOINT if not given.",
 )
 def import_fairseq(checkpoint: Path, folder: Path, dictionary: Path | None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli_options import EXP, SET
+from pipeline.cli_options import EXP, SET, NamedPath
 
 
 @click.command()
@@ -14,7 +14,7 @@ from pipeline.cli_options import EXP, SET
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NamedPath(path_type=Path, dir_okay=False),
     default=Path("report.html"),
     show_default=True,
     help="The page to write.",
@@ -33,6 +33,7 @@ def report(recipes: tuple[str, ...], output: Path, changes: tuple[str, ...], exp
     from pipeline.store import write_atomically
     from stages.report.collect import collect
     from stages.report.page import render
+    from stages.use.chosen import command_of
 
     check_readable(exp)
     if not output.parent.is_dir():
@@ -43,6 +44,7 @@ def report(recipes: tuple[str, ...], output: Path, changes: tuple[str, ...], exp
     for source in sources:
         if source.unfinished:
             left = f"{len(source.unfinished)} of {len(source.pieces)} steps are not done"
-            say(f"{source.name}: {left}; vqasr status {source.named} tells which")
+            status = command_of(Path(source.named), changes, exp, "status")
+            say(f"{source.name}: {left}; {status} tells which")
     number = "1 recipe" if len(sources) == 1 else f"{len(sources)} recipes"
     say(f"{output}: {number}, {len(page.encode()) / 1e3:.0f} kB")

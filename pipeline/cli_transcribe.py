@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
+from pipeline.cli_options import NamedPath
+
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=NamedPath(path_type=Path))
 @click.argument(
-    "named", metavar="AUDIO...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "named", metavar="AUDIO...", nargs=-1, required=True, type=NamedPath(path_type=Path)
 )
 @click.option(
     "--format",
@@ -25,7 +27,7 @@ import click
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=str),
+    type=NamedPath(path_type=str),
     help="A file; or a folder (DIR/), for a file a recording. Else it is printed.",
 )
 @click.option("--greedy", is_flag=True, help="Without language model and lexicon: faster.")

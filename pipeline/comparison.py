@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
+from pipeline.folders import exp_option
 
 if TYPE_CHECKING:
     from stages.acoustic.counts_file import Key
@@ -117,12 +119,12 @@ def _read_one(named: str, exp: Path) -> Results:
         there = ", ".join(sorted(p.parent.name for p in exp.glob("*/results.json"))) or "none"
         raise UserError(
             f"{named} has no results ({path} is not there).",
-            remedy=f"{_run_of(named)}; there are results of: {there}",
+            remedy=f"{_run_of(named, exp)}; there are results of: {there}",
         ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}.") from error
+        raise UserError(f"{path} is not JSON: {error}.", remedy=_run_of(named, exp)) from error
     _check(rows, path)
     counts = path.with_name(counts_file.COUNTS)
     counted = counts_file.read(counts) if counts.exists() else None
@@ -145,10 +147,12 @@ def _confusions(path: Path) -> dict[Key, Confusions]:
         raise UserError(f"{path} holds no confusions: {error}.") from error
 
 
-def _run_of(named: str) -> str:
+def _run_of(named: str, exp: Path) -> str:
     """The command that makes the results: only a recipe's file can be run."""
     is_recipe = Path(named).suffix in RECIPE_FILES
-    return f"vqasr run {named}" if is_recipe else "run the recipe first (vqasr run RECIPE)"
+    if is_recipe:
+        return f"vqasr run {shlex.quote(named)}{exp_option(exp)}"
+    return f"run the recipe (vqasr run RECIPE{exp_option(exp)})"
 
 
 def tell_apart(found: Mapping[str, Results]) -> None:
@@ -180,7 +184,7 @@ def _check(rows: Any, path: Path) -> None:
     from stages.acoustic.tables import COMPARED
 
     made_by = "give the results.json that vqasr run wrote"
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not rows or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path} holds no results.", constraint="a list of rows", remedy=made_by)
     for row in rows:
         lacks = [key for key in COMPARED if key not in row]

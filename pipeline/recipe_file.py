@@ -169,8 +169,11 @@ def _told(error: ValidationError, model: type[BaseModel], prefix: str) -> list[s
     """One line for each mistake that pydantic found."""
     lines, listed = [], set()
     for one in error.errors(include_url=False)[: MOST_TOLD + 1]:
-        where = prefix + ".".join(str(part)[:60] for part in one["loc"])
-        if one["type"] == "extra_forbidden":
+        unknown = one["type"] == "extra_forbidden"
+        # Of several types pydantic adds which one it speaks of, such as `list[int]`: no key.
+        keys = [str(p)[:60] for p in one["loc"] if unknown or "[" not in str(p)]
+        where = prefix + ".".join(keys)
+        if unknown:
             section = one["loc"][:-1]
             told = nearest(str(one["loc"][-1]), _keys_at(model, section))
             if section in listed:  # all its keys stand in a line above

@@ -123,6 +123,8 @@ class Run:
         """
         ran: set[int] = set()
         for step in self.steps:
+            self._refuse_no_link(step)
+        for step in self.steps:
             self.store.tell_audio_root(step)
         self._link_all()  # first: what this run is to read, no `vqasr prune` may take away
         pending = self.pending()
@@ -242,6 +244,16 @@ class Run:
         beside = link.with_name(f".{link.name}.{uuid.uuid4().hex}.tmp")  # two runs may link at once
         beside.symlink_to(target)
         beside.replace(link)
+
+    def _refuse_no_link(self, step: Step) -> None:
+        """Refuse, before any work, what stands where a link is to be, and would be lost."""
+        link = self.links / step.link_name
+        if link.exists() and not link.is_symlink():
+            raise UserError(
+                f"{link} is no link.",
+                constraint="a link to a result, or nothing there",
+                remedy="move it to another place",
+            )
 
     def _link_all(self) -> None:
         """Point to every artifact there is (another recipe may have made it); drop what is old."""

@@ -136,7 +136,9 @@ def _refuse_unwritable(folder: Path) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(f"{folder.parent} cannot be made: {error.strerror}.") from error
+        raise UserError(
+            f"{folder.parent} cannot be made: {error.strerror}.", remedy="name another folder"
+        ) from error
     if not os.access(folder.absolute().parent, os.W_OK):
         raise UserError(f"{folder.parent} may not be written.", remedy="name another folder")
 

@@ -143,7 +143,10 @@ def _read(path: Path) -> Iterator[Source]:
         try:
             yield from _sources(rows, path)
         except csv.Error as error:
-            raise UserError(f"{path}, line {rows.line_num}: {error}.") from error
+            raise UserError(
+                f"{path}, line {rows.line_num}: {error}.",
+                remedy="split the utterance, or see whether an end of line is missing",
+            ) from error
 
 
 def _sources(rows: Any, path: Path) -> Iterator[Source]:

@@ -107,7 +107,10 @@ def sentences_of(text: Sequence[str] | Path) -> Iterator[str]:
                 for line in lines:
                     yield from line.splitlines()
         except (OSError, ValueError, EOFError, zlib.error) as error:
-            raise UserError(f"lm.text: {text} cannot be read: {error}") from error
+            raise UserError(
+                f"lm.text: {text} cannot be read: {error}",
+                remedy="write or fetch the file anew, or name another one",
+            ) from error
 
 
 @contextmanager

@@ -128,11 +128,14 @@ def _command(state: StepState, job: Run) -> str:
     return f"{job.command} --stage {number} --stop-stage {number}"
 
 
-def command_of(recipe_path: Path, changes: Sequence[str], exp: Path) -> str:
-    """`vqasr run` for this recipe, as it can be typed: values may hold spaces and braces."""
+def command_of(recipe_path: Path, changes: Sequence[str], exp: Path, command: str = "run") -> str:
+    """`vqasr run`, or another command, for this recipe, as it can be typed.
+
+    Values may hold spaces and braces.
+    """
     import shlex
 
-    words = ["vqasr", "run", str(recipe_path)]
+    words = ["vqasr", command, str(recipe_path)]
     for change in changes:
         words += ["--set", change]
     if exp != Path("exp"):

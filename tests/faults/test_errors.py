@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import signal
@@ -141,6 +142,27 @@ def model_folder(section: str, config: bytes, weights: bytes = b"") -> Mistake:
     return make
 
 
+def folder_as_link(place: Place) -> list[object]:
+    (place.exp / "tiny" / "0-prepare-dev").mkdir(parents=True)
+    return place.run()
+
+
+def with_results(content: bytes) -> Mistake:
+    def make(place: Place) -> list[object]:
+        folder = place.exp / "tiny"
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_bytes(content)
+        return ["compare", place.recipe, "--exp", place.exp]
+
+    return make
+
+
+def cut_text(place: Place) -> list[object]:
+    path = place.write("lm.gz", gzip.compress(bytes(range(256)) * 99)[:-9])
+    return place.run("--set", f"lm.text={path}")
+
+
+LONG_FIELD = b"utt_id\tspeaker\tpath\ttranscript\na\ta\tx.wav\t" + b"x" * 200_000
 BOMB = b"a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
     b"%c: &%c [%s]\n" % (n + 1, n + 1, b", ".join([b"*%c" % n] * 10)) for n in range(97, 107)
 )
@@ -212,6 +234,30 @@ MISTAKES: dict[str, tuple[Mistake, int, str]] = {
         2,
         "/no is not there",
     ),
+    "nothing to compare in another folder": (
+        lambda p: ["compare", p.recipe, "--exp", p.exp],
+        2,
+        r"remedy: vqasr run \S*tiny\.yaml --exp \S*exp; there are",
+    ),
+    "a folder as link": (folder_as_link, 2, "0-prepare-dev is no link(.|\n)*remedy: move it"),
+    "results cut": (with_results(b'[{"recipe'), 2, "is not JSON: .*\n  remedy: vqasr run .*exp$"),
+    "results of nothing": (with_results(b"[]"), 2, "holds no results(.|\n)*remedy: give"),
+    "a text cut": (cut_text, 2, "lm.text: .*lm.gz cannot be read: .*\n  remedy: write or fetch"),
+    "a list without ends of line": (
+        lambda p: p.run("--set", f"corpus.train={p.write('long.tsv', LONG_FIELD)}"),
+        2,
+        "line 2: field larger.*\n  remedy: split the utterance",
+    ),
+    "a folder below a file to import into": (
+        imported("c.pt", "tiny.yaml/x", content=b"x"),
+        2,
+        "cannot be made: .*\n  remedy: name another folder",
+    ),
+    "no text": (setting("lm.text="), 2, r"tiny\.yaml: lm\.text: .*found None\n"),
+    "nowhere to prune": (lambda p: ["prune", "--exp", "/nope"], 2, "/nope: there is no such fol"),
+    "an empty exp": (lambda p: p.run("--exp", ""), 2, "'--exp': it must not be empty"),
+    "an empty exp to compare": (lambda p: ["compare", "x", "--exp", ""], 2, "must not be empty"),
+    "an empty recipe's name": (lambda p: ["run", ""], 2, "'RECIPE': it must not be empty"),
     "a file as results": (lambda p: ["compare", p.recipe, "--exp", p.recipe], 2, "not a folder"),
 }
 
@@ -219,6 +265,7 @@ MISTAKES: dict[str, tuple[Mistake, int, str]] = {
 OF_CASES = {
     "a key twice": pytest.mark.case(26),
     "an unknown key": pytest.mark.case(26),
+    "no text": pytest.mark.case(26),
     "references without end": pytest.mark.case(26, 31),
     "brackets without end": pytest.mark.case(26, 31),
     "text as checkpoint": pytest.mark.case(30),

@@ -412,14 +412,16 @@ def test_compare_of_a_recipe_without_results_lists_those_there_are(tmp_path: Pat
     result = call("compare", "recipes/demo.yaml", "--exp", tmp_path / "exp")
     assert isinstance(result.exception, UserError)
     assert "recipes/demo.yaml has no results" in result.exception.what
-    assert result.exception.remedy == "vqasr run recipes/demo.yaml; there are results of: digits"
+    exp = tmp_path / "exp"
+    told = f"vqasr run recipes/demo.yaml --exp {exp}; there are results of: digits"
+    assert result.exception.remedy == told
 
 
 def test_compare_of_a_name_without_results_does_not_tell_to_run_the_name(tmp_path: Path) -> None:
     result = call("compare", "demo", "--exp", tmp_path / "exp")
     assert isinstance(result.exception, UserError)
     assert result.exception.remedy == (
-        "run the recipe first (vqasr run RECIPE); there are results of: none"
+        f"run the recipe (vqasr run RECIPE --exp {tmp_path / 'exp'}); there are results of: none"
     )
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from pipeline.cli import cli
 from pipeline.errors import RunError, UserError
 from pipeline.recipe import Recipe
 from pipeline.stage import Step
@@ -75,6 +77,15 @@ def test_what_was_made_from_something_stale_is_not_shown(make: Make) -> None:
     states = {piece.title: piece.state for piece in source.pieces}
     assert states["1 quantizer"] == states["0 prepare train"] == "done"
     assert states["2 discretize train"] == states["7 score test/all"] == "stale"
+
+
+def test_what_is_not_done_is_told_with_the_command_as_it_is_typed(
+    make: Make, tmp_path: Path
+) -> None:
+    made = make(last=0)
+    args = ["report", str(made.file), "--exp", str(made.exp), "-o", str(tmp_path / "page.html")]
+    told = CliRunner().invoke(cli, args).output.replace("\n", " ")
+    assert f"steps are not done; vqasr status {made.file} --exp {made.exp} tells which" in told
 
 
 @pytest.mark.case(14)
