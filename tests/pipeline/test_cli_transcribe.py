@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from pipeline.cli import cli
 from pipeline.disk import refusal
 from pipeline.errors import RunError, UserError
+from stages.acoustic import search
 from stages.use.transcriber import Transcriber
 from stages.use.transcript import Failure, Piece, Transcript, Word
 
@@ -74,7 +75,7 @@ def test_options_reach_the_transcriber(loaded: dict[str, Any], speech: Path) -> 
     assert call(speech, "--greedy", "--device", "cpu", "--batch-seconds", "9").exit_code == 0
     folder = Path("model")
     options = {"greedy": True, "device": "cpu", "batch_seconds": 9.0}
-    assert loaded == {"folder": folder, **options}
+    assert loaded == {"folder": folder, "processes": search.allowed(), **options}
 
 
 def test_json_and_subtitles(loaded: dict[str, Any], speech: Path) -> None:
