@@ -66,7 +66,7 @@ def test_a_preset_of_fine_tuning_is_the_published_one_for_every_budget() -> None
     for budget in ("10min", "all"):
         found = tuning.for_budget(budget)
         assert (found.updates, found.learning_rate) == (published.updates, published.learning_rate)
-        assert found.subsample == 1  # of which the preset says nothing: the recipe's
+        assert found.head_frames == 7  # of which the preset says nothing: the recipe's
     changes.append("finetune.by_budget.10min.updates=9")
     assert load(path, changes).finetune.for_budget("10min").updates == 9
 
@@ -75,7 +75,7 @@ def test_other_budgets_need_no_settings_of_those_that_are_gone(
     write_recipe: WriteRecipe, values: Values
 ) -> None:
     path = RECIPES / "speechocean.yaml"
-    assert load(path, ["budgets=[all]"]).finetune.by_budget == {}
+    assert load(path, ["budgets=[30min]"]).finetune.by_budget == {}
     assert load(path, ["budgets=[10min]"]).finetune.for_budget("10min").updates == 800
     values["finetune"]["by_budget"] = {"2s": {"updates": 9}, "all": {"updates": 8}}
     write_recipe(values, "base")
