@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError, nearest
+from pipeline.folders import exp_option
 from pipeline.freshness import StepState
 from pipeline.recipe import Recipe
 from pipeline.runner import Run
@@ -138,6 +139,4 @@ def command_of(recipe_path: Path, changes: Sequence[str], exp: Path, command: st
     words = ["vqasr", command, str(recipe_path)]
     for change in changes:
         words += ["--set", change]
-    if exp != Path("exp"):
-        words += ["--exp", str(exp)]
-    return shlex.join(words)
+    return shlex.join(words) + exp_option(exp)
