@@ -51,6 +51,11 @@ class BertSettings(Section):
     embedding_init: Literal["codebook", "random"] = Field(
         "codebook", description="codebook: units that sound alike start alike (not in the paper)"
     )
+    position_init: Literal["random", "sinusoidal"] = Field(
+        "random",
+        description="sinusoidal: positions start as sines and cosines, so that how far frames lie "
+        "apart need not be learnt from nothing (not in the paper); they are trained as others are",
+    )
     mask_start_probability: float = Field(0.05, gt=0, lt=1)
     mask_span: int = Field(10, ge=1, description="frames; with mask_span_std their mean")
     mask_span_std: float = Field(
@@ -86,6 +91,8 @@ class BertSettings(Section):
             del values["attention_dropout"]
         if self.accumulate == 1:
             del values["accumulate"]
+        if self.position_init == "random":
+            del values["position_init"]
         return values
 
     _heads_divide = field_validator("heads")(heads_divide)

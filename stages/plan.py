@@ -32,7 +32,10 @@ Inputs = Mapping[str, Step]
 PRETRAINED = ("quantizer", "discretize", "bert")
 # Of the section bert, what an encoder without a pretrained BERT is made of.
 TRANSFORMER = frozenset(
-    ("layers", "dim", "ffn_dim", "heads", "dropout", "positions", "attention_dropout")
+    (
+        *("layers", "dim", "ffn_dim", "heads", "dropout", "positions", "attention_dropout"),
+        "position_init",
+    )
 )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stages.acoustic.encoders import FeatureEncoder
     from stages.acoustic.recurrent import RecurrentEncoder
 
+GELU_DEVIATION = 0.59  # of GELU over a standard normal variable: what positions are added to
 LSTM_LAYERS = 3  # with fewer parameters in a layer than in a Transformer's: see hidden_for
 
 
@@ -48,9 +49,13 @@ def new_encoder(
 def transformer(channels: int, stride: int, bert: BertSettings) -> FeatureEncoder:
     """A Transformer of the size of `bert`."""
     from stages.acoustic.encoders import FeatureEncoder
-    from stages.units.bert import bert_config
+    from stages.units.bert import POSITION_SCALE, bert_config, start_positions
 
-    return FeatureEncoder({"channels": channels, "stride": stride, "bert": bert_config(bert, 1)})
+    config = {"channels": channels, "stride": stride, "bert": bert_config(bert, 1)}
+    encoder = FeatureEncoder(config)
+    if bert.position_init == "sinusoidal":
+        start_positions(encoder.bert, POSITION_SCALE * GELU_DEVIATION)
+    return encoder
 
 
 def lstms(

@@ -14,12 +14,13 @@ from pipeline.stage import StepContext
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from transformers import BertForMaskedLM
+    from transformers import BertForMaskedLM, BertModel
 
     from stages.units.vocabulary import Vocabulary
 
 VERSION = 2
 CODEBOOK_SCALE = 0.1  # five times the positions' (0.02): what is heard counts more than when
+POSITION_SCALE = 0.5  # of sinusoidal positions beside what they are added to
 VALIDATION_SHARE = 0.04
 VALIDATION_AT_MOST = 64
 KEPT_BACK, TRAINED_ON = "kept_back", "trained_on"  # how the names of figures start, by whose
@@ -205,4 +206,22 @@ def build(settings: BertSettings, vocabulary: Vocabulary, seed: int) -> BertForM
         weight = model.bert.embeddings.word_embeddings.weight
         with torch.no_grad():
             weight[-len(projected) :] = torch.from_numpy(projected.astype(np.float32))
+    if settings.position_init == "sinusoidal":
+        scale = float(model.bert.embeddings.word_embeddings.weight.detach().std())
+        start_positions(model.bert, POSITION_SCALE * scale)
     return model
+
+
+def start_positions(bert: BertModel, deviation: float) -> None:
+    """Let positions start as the sines and cosines of Vaswani et al. (2017, 3.5), so large."""
+    import torch
+
+    weight = bert.embeddings.position_embeddings.weight
+    if weight.is_meta:
+        return
+    positions, dim = weight.shape
+    rates = 10_000.0 ** (-torch.arange(0, dim, 2) / dim)
+    angles = torch.arange(positions)[:, None] * rates
+    waves = torch.stack((angles.sin(), angles.cos()), dim=2).flatten(1)[:, :dim]
+    with torch.no_grad():
+        weight.copy_(waves * (deviation * 2**0.5))

@@ -15,10 +15,10 @@ from pydantic import Field
 
 from pipeline.errors import UserError
 from pipeline.quantizer_settings import MOST_CODES, QuantizerSettings
-from pipeline.recipe import Section
 from stages.acoustic.frontends.units import empty_encoder as empty_encoder
 from stages.acoustic.frontends.units import new_encoder as new_encoder
 from stages.acoustic.frontends.units import open_split as open_split
+from stages.acoustic.on_features import EncoderSettings
 from stages.quantizer import geometry, kmeans_mfcc
 from stages.units.discretize_mfcc import discretize
 from stages.units.source import UnitSource
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 STAGES = frozenset({"quantizer", "discretize"})
 
 
-class Settings(Section):
-    """The codes and the MFCC. What is not given is as the quantizer section has it."""
+class Settings(EncoderSettings):
+    """The codes, the MFCC and the encoder. What is not given is as the quantizer section has it."""
 
     name: Literal["kmeans_mfcc"] = "kmeans_mfcc"
     groups: int | None = Field(

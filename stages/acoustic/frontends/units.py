@@ -1,4 +1,4 @@
-"""Units under the same Transformer without pretraining: isolates what the BERT adds.
+"""Units under the same Transformer without pretraining, or LSTMs: isolates what the BERT adds.
 
 The weights start as those of the BERT did before stage 3 (`bert.embedding_init` included).
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.recipe import BertSettings, QuantizerSettings, Section
+from stages.acoustic.on_features import EncoderSettings
 from stages.quantizer.described import unfit
 
 if TYPE_CHECKING:
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.audio import Samples
+    from stages.acoustic.embedded import EmbeddedUnits
     from stages.acoustic.encoders import UnitEncoder
     from stages.acoustic.features import FromAudio
 
 STAGES = frozenset({"quantizer", "discretize"})
 
 
-class Settings(Section):
-    """Nothing to set: the quantizer and bert sections say it all."""
+class Settings(EncoderSettings):
+    """The encoder; the quantizer and bert sections say what the units are, and its size."""
 
     name: Literal["units"] = "units"
 
@@ -68,23 +70,30 @@ def open_audio(
     return FromAudio(compute, model.frames)
 
 
-def new_encoder(settings: Section, bert: BertSettings, folders: Mapping[str, Path]) -> UnitEncoder:
-    """A BERT that has seen nothing, drawn from the seed that torch was given last."""
+def new_encoder(
+    settings: EncoderSettings, bert: BertSettings, folders: Mapping[str, Path]
+) -> UnitEncoder | EmbeddedUnits:
+    """A BERT that has seen nothing, or LSTMs, drawn from the seed that torch was given last."""
     import torch
 
+    from stages.acoustic.embedded import EmbeddedUnits
     from stages.acoustic.encoders import UnitEncoder
     from stages.units.bert import bert_config, build
     from stages.units.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.load(folders["vocabulary"])
+    if settings.encoder == "lstm":
+        return EmbeddedUnits.start(bert, vocabulary)
     start = build(bert, vocabulary, torch.initial_seed()).bert.state_dict()
     encoder = UnitEncoder({"bert": bert_config(bert, len(vocabulary))})
     encoder.bert.load_state_dict(start)
     return encoder
 
 
-def empty_encoder(config: Mapping[str, Any]) -> UnitEncoder:
+def empty_encoder(config: Mapping[str, Any]) -> UnitEncoder | EmbeddedUnits:
     """The encoder of a saved model, before its weights are loaded."""
+    from stages.acoustic.embedded import EmbeddedUnits
     from stages.acoustic.encoders import UnitEncoder
 
-    return UnitEncoder(dict(config))
+    kind = UnitEncoder if "bert" in config else EmbeddedUnits
+    return kind(dict(config))

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from pipeline.cli import cli
 from pipeline.recipe import BertSettings
+from stages.acoustic import on_features
 from stages.acoustic.encoders import FeatureEncoder
 from stages.acoustic.frontends import log_mel, wav2vec
 from stages.acoustic.model import AcousticConfig, AcousticModel
@@ -31,6 +32,21 @@ def test_lstms_have_as_many_parameters_as_the_transformer() -> None:
     counts = [sum(p.numel() for p in m.parameters()) for m in made]
     assert counts[1] == pytest.approx(counts[0], rel=0.015)
     assert (made[0].dim, made[0].stride) == (made[1].dim, made[1].stride)
+
+
+def test_sinusoidal_positions_are_half_as_large_as_what_they_are_added_to() -> None:
+    bert = BERT.model_copy(update={"position_init": "sinusoidal"})
+    torch.manual_seed(1)
+    encoder = on_features.transformer(40, 2, bert).eval()
+    added: list[torch.Tensor] = []
+    keep = encoder.bert.embeddings.register_forward_hook
+    keep(
+        lambda module, args, kwargs, output: added.append(kwargs["inputs_embeds"]), with_kwargs=True
+    )
+    encoder(torch.randn(1, 400, 40), torch.ones(1, 400, dtype=torch.bool))
+    positions = encoder.bert.embeddings.position_embeddings.weight.detach()
+    share = positions.square().mean().sqrt() / added[0].std()
+    assert share.item() == pytest.approx(0.5, rel=0.1)
 
 
 def test_the_transformer_is_signed_as_before_there_was_a_choice() -> None:

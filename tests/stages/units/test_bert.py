@@ -76,6 +76,29 @@ def test_units_that_sound_alike_start_alike(vocabulary: Vocabulary) -> None:
     assert weight.detach()[len(SPECIAL) :].std().item() == pytest.approx(0.02, rel=0.05)
 
 
+def test_sinusoidal_positions_tell_how_far_frames_lie_apart(vocabulary: Vocabulary) -> None:
+    """Dot products depend on the distance alone, and positions are half as large as units."""
+    wide = BertSettings(**(SMALL | {"dim": 64, "position_init": "sinusoidal"}))
+    embeddings = bert.build(wide, vocabulary, 1).bert.embeddings
+    weight_PD = embeddings.position_embeddings.weight.detach().double()
+    products = weight_PD @ weight_PD.T
+    for distance in (0, 1, 5, 20):
+        of_distance = products.diagonal(distance)
+        assert of_distance.std() < 1e-5 * products[0, 0]
+    assert products[0, 0] > products[0, 1] > products[0, 5]
+    unit_deviation = embeddings.word_embeddings.weight.detach()[len(SPECIAL) :].std().item()
+    root_mean_square = weight_PD.square().mean().sqrt().item()
+    assert root_mean_square == pytest.approx(0.5 * unit_deviation, rel=0.1)
+
+
+def test_positions_start_as_transformers_draws_them_unless_a_recipe_says_so(
+    vocabulary: Vocabulary,
+) -> None:
+    weight = bert.build(SETTINGS, vocabulary, 1).bert.embeddings.position_embeddings.weight
+    assert weight.detach().std().item() == pytest.approx(0.02, rel=0.1)
+    assert "position_init" not in SETTINGS.signed()
+
+
 def write_units(folder: Path, tokens: dict[str, Any], vocabulary: Vocabulary) -> Path:
     folder.mkdir()
     units = [vocabulary.units_TG[t - len(SPECIAL)].astype(np.int16) for t in tokens.values()]
