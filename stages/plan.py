@@ -273,6 +273,8 @@ class _Planner:
             inputs["bert"] = self.bert
         else:  # the size of the Transformer, not how it would be pretrained
             sizes = set(self.reads_of_bert)
+            if getattr(frontend, "encoder", "transformer") == "lstm":
+                sizes.discard("position_init")  # LSTMs have none
             if self.vocabulary is not None:
                 sizes.add("embedding_init")
             told["bert"] = {k: v for k, v in recipe.bert.signed().items() if k in sizes}

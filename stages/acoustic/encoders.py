@@ -18,8 +18,9 @@ class UnitEncoder(nn.Module):
 
     Args:
         config: {"bert": arguments of BertConfig, "frozen": the BERT never trains,
-            "layer_weights": the mean of all layers with learnt weights, as in ELMo}; the last
-            two may be absent for False.
+            "layer_weights": the mean of all layers with learnt weights, as in ELMo,
+            "attention_frames": that a frame sees on either side}; the last three may be absent
+            for False, and for all frames.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -27,6 +28,7 @@ class UnitEncoder(nn.Module):
         self.config = config
         self.is_pretrained = False
         self.frozen = bool(config.get("frozen"))
+        self.attention_frames = int(config.get("attention_frames", 0))
         self.bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
         self.bert.requires_grad_(not self.frozen)
         self.layer_logits: nn.Parameter | None = None
@@ -38,14 +40,19 @@ class UnitEncoder(nn.Module):
 
     @classmethod
     def pretrained(
-        cls, folder: Path, frozen: bool = False, layer_weights: bool = False
+        cls,
+        folder: Path,
+        frozen: bool = False,
+        layer_weights: bool = False,
+        attention_frames: int = 0,
     ) -> UnitEncoder:
         """The BERT of stage 3, without its output layer."""
         bert = BertModel.from_pretrained(folder, add_pooling_layer=False)
         config = bert.config.to_dict()
         config.pop("_name_or_path", None)  # a folder of this machine is no part of the model
         ways = {"frozen": frozen, "layer_weights": layer_weights}
-        encoder = cls({"bert": config} | {way: True for way, set_ in ways.items() if set_})
+        told = {"attention_frames": attention_frames} if attention_frames else {}
+        encoder = cls({"bert": config} | {way: True for way, set_ in ways.items() if set_} | told)
         encoder.bert.load_state_dict(bert.state_dict())
         encoder.is_pretrained = True
         return encoder
@@ -89,7 +96,7 @@ class UnitEncoder(nn.Module):
         embedded_BFD = masked(embedded_BFD, None, channel_mask_BD)
         output = self.bert(
             inputs_embeds=embedded_BFD,
-            attention_mask=attended_BF.long(),
+            attention_mask=may_attend(attended_BF, self.attention_frames),
             output_hidden_states=self.layer_logits is not None,
         )
         states: tuple[Tensor, ...] = output.hidden_states or (output.last_hidden_state,)
@@ -107,7 +114,8 @@ class FeatureEncoder(nn.Module):
 
     Args:
         config: {"channels": D of the features, "stride": frames that become one,
-            "bert": arguments of BertConfig}.
+            "bert": arguments of BertConfig, "attention_frames": that a frame sees on either
+            side, after the stride; absent for all}.
     """
 
     CONTEXT_FRAMES = 7
@@ -118,6 +126,7 @@ class FeatureEncoder(nn.Module):
         self.dim = int(config["bert"]["hidden_size"])
         self.mask_channels, self.stride = int(config["channels"]), int(config["stride"])
         self.longest_frames = self.stride * int(config["bert"]["max_position_embeddings"])
+        self.attention_frames = int(config.get("attention_frames", 0))
         self.project = nn.Conv1d(
             self.mask_channels,
             self.dim,
@@ -144,7 +153,7 @@ class FeatureEncoder(nn.Module):
         projected_BFD = self.norm(self.project(feats_BFD.mT).mT)
         states: Tensor = self.bert(
             inputs_embeds=nn.functional.gelu(projected_BFD),
-            attention_mask=attended_BF[:, :: self.stride].long(),
+            attention_mask=may_attend(attended_BF[:, :: self.stride], self.attention_frames),
         ).last_hidden_state
         return states
 
@@ -158,6 +167,19 @@ def masked(
     if channel_mask_BD is not None:
         feats_BFD = feats_BFD.masked_fill(channel_mask_BD[:, None], 0.0)
     return feats_BFD
+
+
+def may_attend(attended_BF: Tensor, frames: int) -> Tensor:
+    """Which frames each frame sees: all of its utterance, or those so near on either side.
+
+    Padding sees itself, so that no row of the attention is empty.
+    """
+    if not frames:
+        return attended_BF.long()
+    place_F = torch.arange(attended_BF.shape[1], device=attended_BF.device)
+    apart_FF = (place_F[:, None] - place_F).abs()
+    near_BFF = (apart_FF <= frames) & attended_BF[:, None]
+    return (near_BFF | (apart_FF == 0))[:, None]
 
 
 def attended(lengths_B: Tensor, frames: int) -> Tensor:

@@ -20,6 +20,14 @@ GELU_DEVIATION = 0.59  # of GELU over a standard normal variable: what positions
 LSTM_LAYERS = 3  # with fewer parameters in a layer than in a Transformer's: see hidden_for
 
 
+ATTENTION_FRAMES: Any = Field(
+    0,
+    ge=0,
+    description="frames that a frame of the Transformer sees on either side in each layer, with "
+    "labels; 0: the whole utterance, as the papers. A few hold what few labels can teach",
+)
+
+
 class EncoderSettings(Section):
     """Which encoder stands on the features."""
 
@@ -28,10 +36,13 @@ class EncoderSettings(Section):
         description="a Transformer of the BERT's size, or bidirectional LSTMs of as many "
         "parameters, as the front-end mfcc has them",
     )
+    attention_frames: int = ATTENTION_FRAMES
 
     def signed(self) -> dict[str, Any]:
-        """A model that was made before there was a choice is the Transformer's."""
+        """A model that was made before there was a choice is the Transformer's, which sees all."""
         values = super().signed()
+        if self.encoder == "lstm" or not self.attention_frames:
+            del values["attention_frames"]
         if self.encoder == "transformer":
             del values["encoder"]
         return values
@@ -43,15 +54,19 @@ def new_encoder(
     """The encoder that `settings` ask for, with random weights, on features of so many channels."""
     if settings.encoder == "lstm":
         return lstms(channels, stride, bert)
-    return transformer(channels, stride, bert)
+    return transformer(channels, stride, bert, settings.attention_frames)
 
 
-def transformer(channels: int, stride: int, bert: BertSettings) -> FeatureEncoder:
-    """A Transformer of the size of `bert`."""
+def transformer(
+    channels: int, stride: int, bert: BertSettings, attention_frames: int = 0
+) -> FeatureEncoder:
+    """A Transformer of the size of `bert`; attention_frames as in EncoderSettings."""
     from stages.acoustic.encoders import FeatureEncoder
     from stages.units.bert import POSITION_SCALE, bert_config, start_positions
 
     config = {"channels": channels, "stride": stride, "bert": bert_config(bert, 1)}
+    if attention_frames:
+        config["attention_frames"] = attention_frames
     encoder = FeatureEncoder(config)
     if bert.position_init == "sinusoidal":
         start_positions(encoder.bert, POSITION_SCALE * GELU_DEVIATION)

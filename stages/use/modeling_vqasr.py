@@ -151,12 +151,19 @@ class UnitBert(nn.Module):
             raise ValueError("only a BERT on units, without layers on it, is known to this file")
         self.bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
         self.dim = int(config["bert"]["hidden_size"])
+        self.attention_frames = int(config.get("attention_frames", 0))
         self.layer_logits: nn.Parameter | None = None
         if config.get("layer_weights"):
             self.layer_logits = nn.Parameter(torch.zeros(1 + config["bert"]["num_hidden_layers"]))
 
     def forward(self, tokens_BF: Tensor) -> Tensor:
-        output = self.bert(tokens_BF, output_hidden_states=self.layer_logits is not None)
+        near = None
+        if self.attention_frames:
+            place_F = torch.arange(tokens_BF.shape[1], device=tokens_BF.device)
+            near = ((place_F[:, None] - place_F).abs() <= self.attention_frames)[None, None]
+        output = self.bert(
+            tokens_BF, attention_mask=near, output_hidden_states=self.layer_logits is not None
+        )
         if self.layer_logits is None:
             last: Tensor = output.last_hidden_state
             return last

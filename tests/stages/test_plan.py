@@ -380,6 +380,10 @@ def test_lstms_depend_on_nothing_that_only_attention_has(
     for change in ("bert.heads=1", "bert.attention_dropout=0.5"):
         assert tuned("mfcc", change) == tuned("mfcc", "bert.layers=1")
         assert tuned("log_mel", change) != tuned("log_mel", "bert.layers=1")
+    lstms = "{name: log_mel, encoder: lstm}"
+    change = "bert.position_init=sinusoidal"
+    assert tuned(lstms, change) == tuned(lstms, "bert.layers=1")
+    assert tuned("log_mel", change) != tuned("log_mel", "bert.layers=1")
     for change in ("bert.ffn_dim=40", "bert.dim=32", "bert.layers=2", "bert.dropout=0.3"):
         assert tuned("mfcc", change) != tuned("mfcc", "bert.layers=1")
 

@@ -18,6 +18,7 @@ from pipeline.section import heads_divide
 from stages.acoustic.frontends.units import open_audio as open_audio
 from stages.acoustic.frontends.units import open_split as open_split
 from stages.acoustic.frontends.units import refusal as refusal
+from stages.acoustic.on_features import ATTENTION_FRAMES
 
 if TYPE_CHECKING:
     from stages.acoustic.encoders import UnitEncoder
@@ -52,6 +53,7 @@ class Settings(Section):
     layer_weights: bool = Field(
         False, description="a learnt weighted mean of the BERT's layers instead of its last one"
     )
+    attention_frames: int = ATTENTION_FRAMES
     acoustic: AcousticSettings | None = Field(
         None, description="an encoder between the BERT and the CTC layer; none: the paper's"
     )
@@ -69,7 +71,10 @@ def new_encoder(
     from stages.acoustic.stacked import StackedEncoder, over_config
 
     under = UnitEncoder.pretrained(
-        folders["bert"], frozen=settings.freeze, layer_weights=settings.layer_weights
+        folders["bert"],
+        frozen=settings.freeze,
+        layer_weights=settings.layer_weights,
+        attention_frames=settings.attention_frames,
     )
     if settings.acoustic is None:
         return under

@@ -85,7 +85,10 @@ def new_encoder(
     if settings.encoder == "lstm":
         return EmbeddedUnits.start(bert, vocabulary)
     start = build(bert, vocabulary, torch.initial_seed()).bert.state_dict()
-    encoder = UnitEncoder({"bert": bert_config(bert, len(vocabulary))})
+    config: dict[str, Any] = {"bert": bert_config(bert, len(vocabulary))}
+    if settings.attention_frames:
+        config["attention_frames"] = settings.attention_frames
+    encoder = UnitEncoder(config)
     encoder.bert.load_state_dict(start)
     return encoder
 

@@ -17,16 +17,20 @@ VOCABULARY, CHANNELS, DIM = 28, 12, 16
 BERT = bert_config(
     BertSettings(layers=2, dim=DIM, ffn_dim=32, heads=2, positions=64, dropout=0.1), VOCABULARY
 )
+NEAR = 3  # frames that those called near see on either side in each of two layers
 KINDS = ["units", "features stride 1", "features stride 2", "features stride 3"]
+KINDS += [f"near {kind}" for kind in KINDS]
 
 
 def encoder(kind: str) -> Any:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    if kind == "units":
-        made: Any = UnitEncoder({"bert": BERT})
+    near = {"attention_frames": NEAR} if kind.startswith("near") else {}
+    if kind.endswith("units"):
+        made: Any = UnitEncoder({"bert": BERT} | near)
     else:
-        made = FeatureEncoder({"channels": CHANNELS, "stride": int(kind[-1]), "bert": BERT})
+        sizes = {"channels": CHANNELS, "stride": int(kind[-1])}
+        made = FeatureEncoder(sizes | {"bert": BERT} | near)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -35,7 +39,7 @@ def encoder(kind: str) -> Any:
 
 def speech(kind: str, frames: int) -> Tensor:
     draw = torch.Generator().manual_seed(frames)
-    if kind == "units":
+    if kind.endswith("units"):
         return torch.randint(3, VOCABULARY, (1, frames), generator=draw)
     return torch.randn(1, frames, CHANNELS, generator=draw)
 
@@ -71,6 +75,28 @@ def test_what_is_masked_in_time_cannot_be_seen(kind: str) -> None:
         assert not torch.equal(model(one, attended_BF), model(other, attended_BF))
         masked = [model(x, attended_BF, mask_BF) for x in (one, other)]
     torch.testing.assert_close(masked[0], masked[1], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["near units", "near features stride 1"])
+def test_near_frames_are_seen_in_each_layer_and_no_others(kind: str) -> None:
+    model, one = encoder(kind), speech(kind, 40)
+    other = one.clone()
+    other[:, 20] = 4 if one[0, 20].flatten()[0] != 4 else 5
+    attended_BF = attended(torch.tensor([40]), 40)
+    with torch.inference_mode():
+        changed = (model(one, attended_BF) != model(other, attended_BF)).any(-1)[0]
+    heard = 2 * NEAR + (FeatureEncoder.CONTEXT_FRAMES // 2 if "features" in kind else 0)
+    assert changed.nonzero().flatten().tolist() == list(range(20 - heard, 21 + heard))
+
+
+@pytest.mark.parametrize("kind", ["near units", "near features stride 2"])
+def test_where_all_frames_are_near_the_encoder_is_the_one_that_sees_all(kind: str) -> None:
+    near, everywhere, feats = encoder(kind), encoder(kind.removeprefix("near ")), speech(kind, 30)
+    near.attention_frames = 30
+    attended_BF = attended(torch.tensor([30]), 30)
+    with torch.inference_mode():
+        found, expected = near(feats, attended_BF), everywhere(feats, attended_BF)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_masked_units_are_the_mask_token_of_pretraining() -> None:

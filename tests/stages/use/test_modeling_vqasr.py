@@ -79,10 +79,13 @@ def test_codes_are_those_of_the_quantizer(
 
 @pytest.mark.parametrize("subsample", [1, 3])
 @pytest.mark.parametrize("frames", [64, 65, 131, 400])
-def test_windows_beyond_the_positions_are_those_of_stage_6(subsample: int, frames: int) -> None:
+@pytest.mark.parametrize("near", [{}, {"attention_frames": 4}])
+def test_windows_beyond_the_positions_are_those_of_stage_6(
+    subsample: int, frames: int, near: dict[str, int]
+) -> None:
     torch.manual_seed(0)
     sizes = BertSettings(layers=1, dim=16, ffn_dim=16, heads=2, positions=64)
-    encoder = UnitEncoder({"bert": bert_config(sizes, 28)})
+    encoder = UnitEncoder({"bert": bert_config(sizes, 28)} | near)
     ours = AcousticModel(
         AcousticConfig({"name": "unit_bert"}, encoder.config, 9, subsample), encoder
     ).eval()

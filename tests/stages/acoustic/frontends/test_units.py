@@ -134,6 +134,16 @@ def test_the_transformer_is_signed_as_before_there_was_a_choice(
     assert with_lstms == signed | {"encoder": "lstm"}
 
 
+def test_few_or_all_frames_are_seen_as_a_recipe_says(folders: dict[str, Path]) -> None:
+    made = units.new_encoder(units.Settings(attention_frames=4), BertSettings(**SIZES), folders)
+    back = units.empty_encoder(made.config)
+    assert isinstance(back, UnitEncoder)
+    assert back.attention_frames == 4
+    assert "attention_frames" not in transformer(BertSettings(**SIZES), folders).config
+    assert units.Settings(attention_frames=4).signed() == {"name": "units", "attention_frames": 4}
+    assert "attention_frames" not in units.Settings(encoder="lstm", attention_frames=4).signed()
+
+
 def test_units_and_bert_are_shared_up_to_stage_2(
     make_recipe: Callable[..., Recipe], make_plan: Callable[..., list[Step]]
 ) -> None:
