@@ -34,8 +34,10 @@ SHORTEST_PIECE = 2 * cuts.WINDOW_SHARE * audio.SAMPLE_RATE_HZ // cuts.STEPS_PER_
 
 
 def has_modelling_file(config: Mapping[str, Any]) -> bool:
-    """Whether MODELLING knows the acoustic model of this config: a BERT on units, bare."""
-    return config["frontend"]["name"] in ("unit_bert", "units") and "bert" in config["encoder"]
+    """Whether MODELLING knows the acoustic model of this config: units under a BERT or LSTMs."""
+    encoder = config["encoder"]
+    known = "bert" in encoder or ("over" in encoder and "bert" not in encoder["over"])
+    return config["frontend"]["name"] in ("unit_bert", "units") and known
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -65,7 +66,7 @@ class VqasrModel(PreTrainedModel):
 
     def __init__(self, config: VqasrConfig) -> None:
         super().__init__(config)
-        self.encoder = UnitBert(config.encoder)
+        self.encoder = encoder(config.encoder)
         dim = self.encoder.dim
         self.head = Head(dim, config.head_frames) if config.head_frames > 1 else None
         self.ctc = nn.Linear(dim * config.subsample, config.targets)
@@ -88,7 +89,7 @@ class VqasrModel(PreTrainedModel):
         return model
 
     def forward(self, tokens_F: Tensor) -> Tensor:
-        """Log-probabilities (T, targets) of one utterance, T = ceil(F / subsample)."""
+        """Log-probabilities (T, targets) of one utterance, every stride * subsample frames."""
         hidden_BFD = self.encoder(tokens_F[None])
         if self.head is not None:
             hidden_BFD = self.head(hidden_BFD)
@@ -102,8 +103,8 @@ class VqasrModel(PreTrainedModel):
 
         They are vqasr's, stages/acoustic/windows.py; of two, each gives the half far from its edge.
         """
-        frames, step = len(tokens_F), self.config.subsample
-        positions = self.config.encoder["bert"]["max_position_embeddings"]
+        frames, step = len(tokens_F), self.encoder.stride * self.config.subsample
+        positions = self.encoder.longest_frames
         if frames <= positions:
             whole_TV: Tensor = self(tokens_F)
             return whole_TV
@@ -142,13 +143,80 @@ class VqasrModel(PreTrainedModel):
         return parts.text([i for i in torch.unique_consecutive(path_T).tolist() if i != BLANK])
 
 
-class UnitBert(nn.Module):
-    """A BERT on unit tokens; where it was trained so, a learnt mean of its layers."""
+def encoder(config: Mapping[str, Any]) -> UnitBert | UnderLstms:
+    """The encoder of unit tokens that was trained.
+
+    Raises:
+        ValueError: it reads something else, or has a Transformer on the BERT.
+    """
+    if "over" in config and "bert" not in config["over"]:
+        return UnderLstms(config)
+    if "bert" in config and "channels" not in config:
+        return UnitBert(config)
+    raise ValueError("only units under a BERT, LSTMs, or both, are known to this file")
+
+
+class UnderLstms(nn.Module):
+    """LSTMs on a BERT, or on a vector for each token."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        if "bert" not in config or "channels" in config:
-            raise ValueError("only a BERT on units, without layers on it, is known to this file")
+        self.over, self.longest_frames = Lstms(config["over"]), sys.maxsize
+        self.dim, self.stride = int(config["over"]["dim"]), int(config["over"]["stride"])
+        if "under" in config:
+            self.under = UnitBert(config["under"])
+            self.longest_frames = self.under.longest_frames
+        else:
+            self.vectors = nn.Embedding(config["tokens"], config["over"]["channels"])
+
+    def forward(self, tokens_BF: Tensor) -> Tensor:
+        under = self.under if hasattr(self, "under") else self.vectors
+        states: Tensor = self.over(under(tokens_BF))
+        return states
+
+
+class Lstms(nn.Module):
+    """A convolution, LSTMs both ways whose sums are normalised, a linear layer."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        channels, hidden = int(config["channels"]), int(config["hidden"])
+        self.project = nn.Conv1d(channels, hidden, 7, int(config["stride"]), padding=3)
+        self.norm = nn.LayerNorm(hidden)
+        self.layers = nn.ModuleList(BothWays(hidden) for _ in range(int(config["layers"])))
+        self.out = nn.Linear(hidden, int(config["dim"]))
+
+    def forward(self, feats_BFD: Tensor) -> Tensor:
+        hidden_BFD = F.gelu(self.norm(self.project(feats_BFD.mT).mT))
+        for layer in self.layers:
+            hidden_BFD = layer(hidden_BFD)
+        return F.gelu(self.out(hidden_BFD))
+
+
+class BothWays(nn.Module):
+    """An LSTM from the first frame on and one from the last one back."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.onward = nn.LSTM(dim, dim, batch_first=True)
+        self.back = nn.LSTM(dim, dim, batch_first=True)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x_BFD: Tensor) -> Tensor:
+        onward_BFD, _ = self.onward(x_BFD)
+        back_BFD, _ = self.back(x_BFD.flip(1))
+        summed: Tensor = self.norm(onward_BFD + back_BFD.flip(1))
+        return summed
+
+
+class UnitBert(nn.Module):
+    """A BERT on unit tokens; where it was trained so, a learnt mean of its layers."""
+
+    stride = 1
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.longest_frames = int(config["bert"]["max_position_embeddings"])
         self.bert = BertModel(BertConfig(**config["bert"]), add_pooling_layer=False)
         self.dim = int(config["bert"]["hidden_size"])
         self.attention_frames = int(config.get("attention_frames", 0))

@@ -19,8 +19,10 @@ import torch
 from pipeline import audio, cuts
 from pipeline.recipe import BertSettings, TextSettings
 from stages.acoustic import targets
+from stages.acoustic.embedded import EmbeddedUnits
 from stages.acoustic.encoders import UnitEncoder
 from stages.acoustic.model import AcousticConfig, AcousticModel
+from stages.acoustic.stacked import StackedEncoder
 from stages.acoustic.windows import log_probs
 from stages.quantizer.inference import Inference
 from stages.quantizer.model import QuantizerConfig, QuantizerModel
@@ -30,7 +32,7 @@ from stages.use.modeling_vqasr import Parts, Quantizer, VqasrConfig, VqasrModel
 from stages.use.opened import Opened
 from stages.use.transcriber import Transcriber
 
-KNOWN = {"json", "math", "collections", "itertools", "pathlib", "typing", "__future__"} | {
+KNOWN = {"json", "math", "sys", "collections", "itertools", "pathlib", "typing", "__future__"} | {
     "soundfile",
     "torch",
     "transformers",
@@ -79,13 +81,22 @@ def test_codes_are_those_of_the_quantizer(
 
 @pytest.mark.parametrize("subsample", [1, 3])
 @pytest.mark.parametrize("frames", [64, 65, 131, 400])
-@pytest.mark.parametrize("near", [{}, {"attention_frames": 4}])
+@pytest.mark.parametrize("kind", ["bert", "near bert", "lstms", "lstms on layers of a bert"])
 def test_windows_beyond_the_positions_are_those_of_stage_6(
-    subsample: int, frames: int, near: dict[str, int]
+    subsample: int, frames: int, kind: str
 ) -> None:
     torch.manual_seed(0)
     sizes = BertSettings(layers=1, dim=16, ffn_dim=16, heads=2, positions=64)
-    encoder = UnitEncoder({"bert": bert_config(sizes, 28)} | near)
+    bert: dict[str, Any] = {"bert": bert_config(sizes, 28)}
+    lstms = {"channels": 16, "stride": 2, "layers": 2, "hidden": 12, "dim": 8, "dropout": 0.1}
+    encoder: Any = {
+        "bert": lambda: UnitEncoder(bert),
+        "near bert": lambda: UnitEncoder(bert | {"attention_frames": 4}),
+        "lstms": lambda: EmbeddedUnits({"tokens": 28, "over": lstms}),
+        "lstms on layers of a bert": lambda: StackedEncoder(
+            {"under": bert | {"layer_weights": True, "frozen": True}, "over": lstms}
+        ),
+    }[kind]()
     ours = AcousticModel(
         AcousticConfig({"name": "unit_bert"}, encoder.config, 9, subsample), encoder
     ).eval()
