@@ -233,7 +233,7 @@ def test_without_vqasr_the_words_are_those_of_stage_6(
     code = CODE.format(names=names)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-I", "-c", code, str(exported), *files]
+    command = [sys.executable, "-I", "-B", "-c", code, str(exported), *files]
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
     )
