@@ -138,6 +138,26 @@ def test_a_long_recording_is_that_of_the_greedy_transcriber(
     assert model.transcribe(tmp_path / "a.wav") == expected.text != ""
 
 
+LSTMS = {
+    "units": "frontend={name: units, encoder: lstm}",
+    "unit_bert": "frontend={name: unit_bert, attention_frames: 3, layer_weights: true, "
+    "acoustic: {kind: lstm, layers: 1, dim: 12, stride: 2}}",
+}
+
+
+@pytest.mark.parametrize("frontend", LSTMS)
+def test_units_under_lstms_run_to_a_folder_whose_words_are_those_of_stage_6(
+    finish: Callable[..., Any], tmp_path: Path, frontend: str
+) -> None:
+    finished = finish(LSTMS[frontend], f"name=lstms_{frontend}")
+    folder = finished.export(tmp_path / "model")
+    alone, ours = VqasrModel.from_pretrained(folder), Transcriber.load(folder, greedy=True)
+    audio_of, expected = finished.audio(), finished.hypotheses("greedy")
+    assert any(expected.values())
+    for found in (alone.transcribe, lambda path: ours.transcribe(path).text):
+        assert {name: found(path) for name, path in audio_of.items()} == expected
+
+
 def test_units_that_the_bert_does_not_know_become_the_nearest(model: VqasrModel) -> None:
     (parts,) = model.parts
     known = dict(parts.token_of)
