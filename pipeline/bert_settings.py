@@ -54,7 +54,8 @@ class BertSettings(Section):
     position_init: Literal["random", "sinusoidal"] = Field(
         "random",
         description="sinusoidal: positions start as sines and cosines, so that how far frames lie "
-        "apart need not be learnt from nothing (not in the paper); they are trained as others are",
+        "apart need not be learnt from nothing (not in the paper); they are trained as others are. "
+        "Also of Transformers without pretraining of this size; a BERT that is given has its own",
     )
     mask_start_probability: float = Field(0.05, gt=0, lt=1)
     mask_span: int = Field(10, ge=1, description="frames; with mask_span_std their mean")

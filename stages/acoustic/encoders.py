@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +39,12 @@ class UnitEncoder(nn.Module):
         self.longest_frames = int(config["bert"]["max_position_embeddings"])
 
     @classmethod
-    def pretrained(
-        cls,
-        folder: Path,
-        frozen: bool = False,
-        layer_weights: bool = False,
-        attention_frames: int = 0,
-    ) -> UnitEncoder:
-        """The BERT of stage 3, without its output layer."""
+    def pretrained(cls, folder: Path, ways: Mapping[str, Any] | None = None) -> UnitEncoder:
+        """The BERT of stage 3, without its output layer; `ways` are of its config."""
         bert = BertModel.from_pretrained(folder, add_pooling_layer=False)
         config = bert.config.to_dict()
         config.pop("_name_or_path", None)  # a folder of this machine is no part of the model
-        ways = {"frozen": frozen, "layer_weights": layer_weights}
-        told = {"attention_frames": attention_frames} if attention_frames else {}
-        encoder = cls({"bert": config} | {way: True for way, set_ in ways.items() if set_} | told)
+        encoder = cls({"bert": config, **(ways or {})})
         encoder.bert.load_state_dict(bert.state_dict())
         encoder.is_pretrained = True
         return encoder

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.recipe import BertSettings, Section
 
@@ -23,8 +23,8 @@ LSTM_LAYERS = 3  # with fewer parameters in a layer than in a Transformer's: see
 ATTENTION_FRAMES: Any = Field(
     0,
     ge=0,
-    description="frames that a frame of the Transformer sees on either side in each layer, with "
-    "labels; 0: the whole utterance, as the papers. A few hold what few labels can teach",
+    description="frames, after the stride, that a frame of a Transformer sees on either side in "
+    "each layer, in stage 5 and after; 0: the whole utterance, as the papers",
 )
 
 
@@ -38,10 +38,16 @@ class EncoderSettings(Section):
     )
     attention_frames: int = ATTENTION_FRAMES
 
+    @model_validator(mode="after")
+    def _of_the_transformer(self) -> EncoderSettings:
+        if self.encoder == "lstm" and self.attention_frames:
+            raise ValueError("attention_frames is of a Transformer, and encoder: lstm has none")
+        return self
+
     def signed(self) -> dict[str, Any]:
         """A model that was made before there was a choice is the Transformer's, which sees all."""
         values = super().signed()
-        if self.encoder == "lstm" or not self.attention_frames:
+        if not self.attention_frames:
             del values["attention_frames"]
         if self.encoder == "transformer":
             del values["encoder"]

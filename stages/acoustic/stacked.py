@@ -16,7 +16,7 @@ from stages.acoustic.recurrent import RecurrentEncoder
 from stages.units.bert import bert_config
 
 if TYPE_CHECKING:
-    from stages.acoustic.frontends.unit_bert import AcousticSettings
+    from stages.acoustic.over_units import AcousticSettings
 
 
 class StackedEncoder(nn.Module):
@@ -62,4 +62,6 @@ def over_config(settings: AcousticSettings, under: UnitEncoder) -> dict[str, Any
         return told | settings.model_dump(include={"layers", "dim", "dropout"}) | {"hidden": size}
     sizes = settings.model_dump(include={"layers", "dim", "ffn_dim", "heads", "dropout"})
     sizes["positions"] = under.longest_frames
+    if under.attention_frames:
+        told["attention_frames"] = under.attention_frames
     return told | {"bert": bert_config(BertSettings(**sizes), 1)}

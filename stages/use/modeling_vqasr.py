@@ -229,6 +229,9 @@ class UnitBert(nn.Module):
         if self.attention_frames:
             place_F = torch.arange(tokens_BF.shape[1], device=tokens_BF.device)
             near = ((place_F[:, None] - place_F).abs() <= self.attention_frames)[None, None]
+            if self.bert.config._attn_implementation == "eager":  # which adds what it is given
+                lowest = torch.finfo(self.bert.dtype).min
+                near = torch.zeros_like(near, dtype=self.bert.dtype).masked_fill(~near, lowest)
         output = self.bert(
             tokens_BF, attention_mask=near, output_hidden_states=self.layer_logits is not None
         )

@@ -1,4 +1,4 @@
-"""k-means on MFCC as units, under the same Transformer without pretraining: a control.
+"""k-means on MFCC as units, under an encoder without pretraining: a control.
 
 As many codes as the quantizer has, in as many groups, fitted on the same speech; nothing else of
 the quantizer section counts.
@@ -15,10 +15,10 @@ from pydantic import Field
 
 from pipeline.errors import UserError
 from pipeline.quantizer_settings import MOST_CODES, QuantizerSettings
+from stages.acoustic.frontends.units import UnitSettings
 from stages.acoustic.frontends.units import empty_encoder as empty_encoder
 from stages.acoustic.frontends.units import new_encoder as new_encoder
 from stages.acoustic.frontends.units import open_split as open_split
-from stages.acoustic.on_features import EncoderSettings
 from stages.quantizer import geometry, kmeans_mfcc
 from stages.units.discretize_mfcc import discretize
 from stages.units.source import UnitSource
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 STAGES = frozenset({"quantizer", "discretize"})
 
 
-class Settings(EncoderSettings):
+class Settings(UnitSettings):
     """The codes, the MFCC and the encoder. What is not given is as the quantizer section has it."""
 
     name: Literal["kmeans_mfcc"] = "kmeans_mfcc"

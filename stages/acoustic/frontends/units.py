@@ -1,4 +1,4 @@
-"""Units under the same Transformer without pretraining, or LSTMs: isolates what the BERT adds.
+"""Units under the same encoder as unit_bert without pretraining, or under LSTMs alone: a control.
 
 The weights start as those of the BERT did before stage 3 (`bert.embedding_init` included).
 """
@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field, model_validator
+
 from pipeline.recipe import BertSettings, QuantizerSettings, Section
-from stages.acoustic.on_features import EncoderSettings
+from stages.acoustic.over_units import OverUnits
 from stages.quantizer.described import unfit
 
 if TYPE_CHECKING:
@@ -21,12 +23,37 @@ if TYPE_CHECKING:
     from stages.acoustic.embedded import EmbeddedUnits
     from stages.acoustic.encoders import UnitEncoder
     from stages.acoustic.features import FromAudio
+    from stages.acoustic.stacked import StackedEncoder
 
 STAGES = frozenset({"quantizer", "discretize"})
 
 
-class Settings(EncoderSettings):
+class UnitSettings(OverUnits):
     """The encoder; the quantizer and bert sections say what the units are, and its size."""
+
+    encoder: Literal["transformer", "lstm"] = Field(
+        "transformer",
+        description="a Transformer as the BERT is, or bidirectional LSTMs of about as many "
+        "parameters on a vector for each unit",
+    )
+
+    @model_validator(mode="after")
+    def _of_the_transformer(self) -> UnitSettings:
+        given = [name for name in OverUnits.model_fields if getattr(self, name)]
+        if self.encoder == "lstm" and given:
+            raise ValueError(f"{given[0]} is of a Transformer, and encoder: lstm has none")
+        return self
+
+    def signed(self) -> dict[str, Any]:
+        """A model that was made before there was a choice is the Transformer's."""
+        values = super().signed()
+        if self.encoder == "transformer":
+            del values["encoder"]
+        return values
+
+
+class Settings(UnitSettings):
+    """Units of the quantizer."""
 
     name: Literal["units"] = "units"
 
@@ -71,8 +98,8 @@ def open_audio(
 
 
 def new_encoder(
-    settings: EncoderSettings, bert: BertSettings, folders: Mapping[str, Path]
-) -> UnitEncoder | EmbeddedUnits:
+    settings: UnitSettings, bert: BertSettings, folders: Mapping[str, Path]
+) -> UnitEncoder | StackedEncoder | EmbeddedUnits:
     """A BERT that has seen nothing, or LSTMs, drawn from the seed that torch was given last."""
     import torch
 
@@ -85,18 +112,18 @@ def new_encoder(
     if settings.encoder == "lstm":
         return EmbeddedUnits.start(bert, vocabulary)
     start = build(bert, vocabulary, torch.initial_seed()).bert.state_dict()
-    config: dict[str, Any] = {"bert": bert_config(bert, len(vocabulary))}
-    if settings.attention_frames:
-        config["attention_frames"] = settings.attention_frames
-    encoder = UnitEncoder(config)
+    encoder = UnitEncoder({"bert": bert_config(bert, len(vocabulary)), **settings.under()})
     encoder.bert.load_state_dict(start)
-    return encoder
+    return settings.stacked(encoder)
 
 
-def empty_encoder(config: Mapping[str, Any]) -> UnitEncoder | EmbeddedUnits:
+def empty_encoder(config: Mapping[str, Any]) -> UnitEncoder | StackedEncoder | EmbeddedUnits:
     """The encoder of a saved model, before its weights are loaded."""
     from stages.acoustic.embedded import EmbeddedUnits
     from stages.acoustic.encoders import UnitEncoder
+    from stages.acoustic.stacked import StackedEncoder
 
+    if "under" in config:
+        return StackedEncoder(dict(config))
     kind = UnitEncoder if "bert" in config else EmbeddedUnits
     return kind(dict(config))
