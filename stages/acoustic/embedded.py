@@ -33,7 +33,7 @@ class EmbeddedUnits(nn.Module):
 
     @classmethod
     def start(cls, bert: BertSettings, vocabulary: Vocabulary) -> EmbeddedUnits:
-        """Vectors as a BERT's are before stage 3, LSTMs of a Transformer's parameters of that size.
+        """Vectors as a BERT's are before stage 3, and LSTMs about as large as its Transformer.
 
         All is drawn from the seed that torch was given last.
         """

@@ -43,7 +43,8 @@ class OverUnits(Section):
 
     def signed(self) -> dict[str, Any]:
         """Without what is not used: one as it is in the paper signs by its name alone."""
-        return {name: value for name, value in super().signed().items() if value}
+        values = super().signed()
+        return {n: v for n, v in values.items() if v or n not in OverUnits.model_fields}
 
     def under(self) -> dict[str, Any]:
         """What the UnitEncoder's config says of it, beside its BERT."""

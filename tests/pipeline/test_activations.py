@@ -12,6 +12,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from pipeline.activations import checkpoint_activations
 from pipeline.recipe import BertSettings
+from stages.acoustic.embedded import EmbeddedUnits
 from stages.acoustic.encoders import FeatureEncoder, UnitEncoder, attended
 from stages.acoustic.recurrent import RecurrentEncoder
 from stages.acoustic.stacked import StackedEncoder
@@ -28,6 +29,8 @@ ENCODERS: dict[str, tuple[Any, dict[str, Any], int]] = {
     "units": (UnitEncoder, UNITS, LAYERS),
     "units, all layers": (UnitEncoder, UNITS | {"layer_weights": True}, LAYERS),
     "features": (FeatureEncoder, {"channels": CHANNELS, "stride": 2, "bert": BERT}, LAYERS),
+    "units, near": (UnitEncoder, UNITS | {"attention_frames": 3}, LAYERS),
+    "LSTMs on units": (EmbeddedUnits, {"tokens": 20, "over": LSTM}, LAYERS),
     "LSTMs": (RecurrentEncoder, LSTM | {"channels": CHANNELS}, LAYERS),
     "LSTMs on a BERT": (StackedEncoder, {"under": UNITS, "over": LSTM}, 2 * LAYERS),
     "LSTMs on a frozen BERT": (

@@ -34,6 +34,13 @@ class Settings(OverUnits):
         False, description="the BERT never changes; masks then hide its hidden vectors, not units"
     )
 
+    def signed(self) -> dict[str, Any]:
+        """Without what is not used."""
+        values = super().signed()
+        if not self.freeze:
+            del values["freeze"]
+        return values
+
 
 def new_encoder(
     settings: Settings, bert: BertSettings, folders: Mapping[str, Path]

@@ -18,8 +18,9 @@ from pipeline.recipe import BertSettings, TextSettings
 from pipeline.stage import StepContext
 from stages.acoustic import finetune, lm_stage
 from stages.acoustic.encoders import UnitEncoder, attended
-from stages.acoustic.frontends import unit_bert
+from stages.acoustic.frontends import unit_bert, units
 from stages.acoustic.model import AcousticModel
+from stages.acoustic.stacked import StackedEncoder
 from stages.units import bert
 from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
 from stages.units.vocabulary import Vocabulary, combinations
@@ -30,6 +31,12 @@ WAYS: dict[str, dict[str, Any]] = {
     "layer weights": {"layer_weights": True},
     "acoustic": {"acoustic": ACOUSTIC},
     "acoustic of stride 2": {"acoustic": ACOUSTIC | {"stride": 2}},
+    "near": {"attention_frames": 3},
+    "near, layer weights, LSTMs": {
+        "attention_frames": 3,
+        "layer_weights": True,
+        "acoustic": ACOUSTIC | {"kind": "lstm"},
+    },
     "frozen": {"freeze": True},
     "frozen, LSTMs": {"freeze": True, "acoustic": ACOUSTIC | {"kind": "lstm"}},
     "frozen, layer weights, acoustic": {
@@ -57,8 +64,8 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     )
     vocabulary.save(made["vocabulary"])
     texts = {"a": "go", "b": "see me", "c": "stop"}
-    units = [rng.integers(0, 3, (20 + 10 * n, 2)).astype(np.int16) for n in range(len(texts))]
-    write_shard(shard_path(made["units"], 0), list(texts), units)
+    drawn = [rng.integers(0, 3, (20 + 10 * n, 2)).astype(np.int16) for n in range(len(texts))]
+    write_shard(shard_path(made["units"], 0), list(texts), drawn)
     (made["units"] / FACTS).write_text(facts_text({"utterances": 3, "groups": 2, "codes": 3}))
     torch.manual_seed(0)
     bert.build(BERT, vocabulary, 1).save_pretrained(made["bert"])
@@ -103,7 +110,7 @@ def test_padding_changes_no_frame(inputs: dict[str, Path], way: str, frames: int
 def test_weights_of_layers_choose_among_the_berts_own(inputs: dict[str, Path], layer: int) -> None:
     """Layer 0 are the embeddings; with equal weights, the start, all count alike."""
     own = BertModel.from_pretrained(inputs["bert"], add_pooling_layer=False).eval()
-    under = UnitEncoder.pretrained(inputs["bert"], layer_weights=True).eval()
+    under = UnitEncoder.pretrained(inputs["bert"], {"layer_weights": True}).eval()
     tokens_BF, everything = speech(9), torch.ones(1, 9, dtype=torch.bool)
     with torch.inference_mode():
         states = own(tokens_BF, output_hidden_states=True).hidden_states
@@ -230,6 +237,27 @@ def test_models_on_a_frozen_bert_are_of_a_later_version_than_others() -> None:
     """Their features were bf16 in training once."""
     versions = {way: finetune.version(unit_bert.Settings(**WAYS[way])) for way in WAYS}
     assert versions == {way: finetune.VERSION + (way in FROZEN) for way in WAYS}
+
+
+def test_near_attention_holds_in_a_transformer_on_the_bert(inputs: dict[str, Path]) -> None:
+    settings = unit_bert.Settings(attention_frames=2, acoustic=ACOUSTIC)
+    made = unit_bert.new_encoder(settings, BERT, inputs)
+    assert isinstance(made, StackedEncoder)
+    assert (made.under.attention_frames, made.over.config["attention_frames"]) == (2, 2)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if "frozen" not in way])
+def test_units_take_the_same_encoder_without_pretraining(inputs: dict[str, Path], way: str) -> None:
+    pretrained = unit_bert.new_encoder(unit_bert.Settings(**WAYS[way]), BERT, inputs)
+    made = units.new_encoder(units.Settings(**WAYS[way]), BERT, inputs)
+    shapes = [{n: t.shape for n, t in m.state_dict().items()} for m in (pretrained, made)]
+    assert shapes[0] == shapes[1]
+    assert list(made.pretrained_parameters()) == []
+    back = units.empty_encoder(made.config)
+    back.load_state_dict(made.state_dict())
+    feats, attended_BF = speech(16), attended(torch.tensor([16]), 16)
+    with torch.inference_mode():
+        assert torch.equal(back.eval()(feats, attended_BF), made.eval()(feats, attended_BF))
 
 
 def test_heads_that_do_not_divide_are_refused() -> None:

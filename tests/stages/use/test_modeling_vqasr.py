@@ -158,6 +158,20 @@ def test_units_under_lstms_run_to_a_folder_whose_words_are_those_of_stage_6(
         assert {name: found(path) for name, path in audio_of.items()} == expected
 
 
+def test_near_frames_are_near_under_each_attention_of_transformers() -> None:
+    torch.manual_seed(0)
+    sizes = BertSettings(layers=2, dim=16, ffn_dim=16, heads=2, positions=64)
+    config = {"bert": bert_config(sizes, 28), "attention_frames": 2}
+    model = VqasrModel(VqasrConfig({}, config, 9)).eval()
+    tokens_F = torch.randint(3, 28, (30,))
+    found = []
+    for kind in ("sdpa", "eager"):
+        model.encoder.bert.set_attn_implementation(kind)
+        with torch.no_grad():
+            found.append(model(tokens_F))
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=0)
+
+
 def test_units_that_the_bert_does_not_know_become_the_nearest(model: VqasrModel) -> None:
     (parts,) = model.parts
     known = dict(parts.token_of)

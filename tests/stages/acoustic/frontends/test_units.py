@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.errors import UserError
 from pipeline.recipe import BertSettings, Recipe
 from pipeline.stage import Step
 from stages.acoustic.embedded import EmbeddedUnits
@@ -141,7 +142,14 @@ def test_few_or_all_frames_are_seen_as_a_recipe_says(folders: dict[str, Path]) -
     assert back.attention_frames == 4
     assert "attention_frames" not in transformer(BertSettings(**SIZES), folders).config
     assert units.Settings(attention_frames=4).signed() == {"name": "units", "attention_frames": 4}
-    assert "attention_frames" not in units.Settings(encoder="lstm", attention_frames=4).signed()
+
+
+@pytest.mark.parametrize("name", ["units", "kmeans_mfcc", "log_mel"])
+def test_what_is_of_a_transformer_is_refused_under_lstms(
+    make_recipe: Callable[..., Recipe], name: str
+) -> None:
+    with pytest.raises(UserError, match="attention_frames is of a Transformer"):
+        make_recipe(f"frontend={{name: {name}, encoder: lstm, attention_frames: 5}}")
 
 
 def test_units_and_bert_are_shared_up_to_stage_2(
