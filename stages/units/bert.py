@@ -217,8 +217,6 @@ def start_positions(bert: BertModel, deviation: float) -> None:
     import torch
 
     weight = bert.embeddings.position_embeddings.weight
-    if weight.is_meta:
-        return
     positions, dim = weight.shape
     rates = 10_000.0 ** (-torch.arange(0, dim, 2) / dim)
     angles = torch.arange(positions)[:, None] * rates

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from pipeline.recipe import BertSettings
+from stages.acoustic.frontends.units import empty_encoder as empty_encoder
 from stages.acoustic.frontends.units import open_audio as open_audio
 from stages.acoustic.frontends.units import open_split as open_split
 from stages.acoustic.frontends.units import refusal as refusal
@@ -50,11 +51,3 @@ def new_encoder(
 
     ways = settings.under() | ({"frozen": True} if settings.freeze else {})
     return settings.stacked(UnitEncoder.pretrained(folders["bert"], ways))
-
-
-def empty_encoder(config: Mapping[str, Any]) -> UnitEncoder | StackedEncoder:
-    """The encoder of a saved model, before its weights are loaded."""
-    from stages.acoustic.encoders import UnitEncoder
-    from stages.acoustic.stacked import StackedEncoder
-
-    return StackedEncoder(dict(config)) if "over" in config else UnitEncoder(dict(config))
