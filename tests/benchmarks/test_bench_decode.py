@@ -68,11 +68,15 @@ def test_each_side_takes_the_smallest_beam_that_is_no_worse_on_dev(
     errors = {beam: split.errors(ours(corpus.lm, 1.0, 0.0, beam)) for beam in (1, 3, 30, 90)}
     told = bench_decode.row("some", case).conditions
     goal = errors[90].errors
-    of_ours = next(b for b in (1, 30, 90) if errors[b].errors <= goal)
     of_peer = next(b for b in (1, 30) if errors[3 * b].errors <= goal)
+    least = min(goal, errors[3 * of_peer].errors)  # dev is test here
+    of_ours = next(b for b in (1, 30, 90) if errors[b].errors <= least)
     assert f"(dev {errors[of_ours].rate:.1%}) with beam {of_ours}, lm_weight" in told
     assert f"(dev {errors[3 * of_peer].rate:.1%}) with beam {of_peer}, lm_weight" in told
     assert of_ours > 1
+    small = bench_decode.smallest(case, [(1.0, 0.0)], ours, errors[1])
+    lucky = bench_decode.smallest(case, [(1.0, 0.0)], ours, errors[1], on_test=errors[90])
+    assert small[0] == 1 and errors[lucky[0]].errors <= errors[90].errors < errors[1].errors
     with pytest.raises(RuntimeError, match="no beam reaches"):
         monkeypatch.setattr(bench_decode, "BEAMS", (1,))
         bench_decode.row("some", case)
