@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli_options import NamedPath
+from pipeline.cli_options import METRIC, NamedPath
 
 
 @click.command()
@@ -18,9 +18,7 @@ from pipeline.cli_options import NamedPath
 @click.option(
     "--format", "form", type=click.Choice(["table", "md", "csv", "json"]), default="table"
 )
-@click.option(
-    "--metric", type=click.Choice(["wer", "cer"]), default="wer", help="Words or characters."
-)
+@METRIC
 @click.option(
     "--pairs",
     is_flag=True,

@@ -20,6 +20,9 @@ class NamedPath(click.Path):
 EXP = click.option(
     "--exp", type=NamedPath(path_type=Path), default=Path("exp"), help="Folder of all results."
 )
+METRIC = click.option(
+    "--metric", type=click.Choice(["wer", "cer"]), default="wer", help="Words or characters."
+)
 SET = click.option(
     "--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the recipe."
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pipeline.cli_options import EXP, SET, NamedPath
+from pipeline.cli_options import EXP, METRIC, SET, NamedPath
 
 
 @click.command()
@@ -19,13 +20,17 @@ from pipeline.cli_options import EXP, SET, NamedPath
     show_default=True,
     help="The page to write.",
 )
+@METRIC
 @SET
 @EXP
-def report(recipes: tuple[str, ...], output: Path, changes: tuple[str, ...], exp: Path) -> None:
+def report(
+    recipes: tuple[str, ...], output: Path, metric: Any, changes: tuple[str, ...], exp: Path
+) -> None:
     """Write a page that shows all there is of the RECIPES: one file of HTML.
 
     A recipe is named by its file or by its folder in EXP; a results.json is taken as it is. What
-    is not finished is shown as far as it has come.
+    is not finished is shown as far as it has come. Charts, the tables by budget and by speaker and
+    the pairs are in one metric; every result stands there in both.
     """
     from pipeline.console import say
     from pipeline.errors import UserError
@@ -39,7 +44,7 @@ def report(recipes: tuple[str, ...], output: Path, changes: tuple[str, ...], exp
     if not output.parent.is_dir():
         raise UserError(f"-o {output}: the folder {output.parent} is not there.")
     sources = collect(recipes, exp, changes)
-    page = render(sources)
+    page = render(sources, metric)
     write_atomically(output, page)
     for source in sources:
         if source.unfinished:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RECIPE_FILES = (".yaml", ".yml")
 SAME_IN_RUNS = ("reference_words", "test_utterances", "lm_text")  # of a test set and fold
-NUMBERS = ("budget_seconds", "wer", "wer_low", "wer_high")
+NUMBERS = ("budget_seconds", "wer", "wer_low", "wer_high", "cer")
 
 
 def read(named: str, exp: Path) -> Results:

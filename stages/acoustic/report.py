@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from stages.acoustic.results import CONFUSIONS, Results
-from stages.acoustic.summary import Errors, System, summarise, systems
+from stages.acoustic.summary import Errors, Metric, System, summarise, systems
 from stages.acoustic.tables import (
     deviations,
     duration,
@@ -144,19 +144,19 @@ def _speakers(scored: Sequence[System]) -> Iterator[str]:
     yield _markdown(header, body)
 
 
-def by_speaker(system: System) -> dict[str, tuple[int, int, float]]:
-    """Utterances, words and errors of each speaker.
+def by_speaker(system: System, metric: Metric = "wer") -> dict[str, tuple[int, int, float]]:
+    """Utterances, words (of CER: characters) and errors of each speaker.
 
     An utterance that several folds share counts once, with its errors averaged over them.
     """
     sums: dict[str, tuple[int, int, float]] = {}
     copies: dict[tuple[str, str], list[Errors]] = {}
-    for (_, speaker, name), counted in system.utterances("wer").items():
+    for (_, speaker, name), counted in system.utterances(metric).items():
         copies.setdefault((speaker, name), []).append(counted)
     for (speaker, _), seen in copies.items():
-        utterances, words, wrong = sums.get(speaker, (0, 0, 0.0))
+        utterances, length, wrong = sums.get(speaker, (0, 0, 0.0))
         errors = fmean(errors for errors, _ in seen)
-        sums[speaker] = utterances + 1, words + seen[0][1], wrong + errors
+        sums[speaker] = utterances + 1, length + seen[0][1], wrong + errors
     return sums
 
 

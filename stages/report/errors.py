@@ -8,7 +8,7 @@ from pipeline.errors import UserError
 from stages.acoustic.counts_file import Key
 from stages.acoustic.report import by_speaker, most_frequent
 from stages.acoustic.results import Confusions
-from stages.acoustic.summary import System
+from stages.acoustic.summary import Metric, System
 from stages.acoustic.tables import KINDS, paired_lines, percent
 from stages.report.tables import Table, capital, decoder_name, of_words
 
@@ -21,13 +21,13 @@ def _of(system: System) -> tuple[str, str]:
     return system.first["budget"], system.first["decoder"]
 
 
-def speakers(scored: Sequence[System]) -> list[Table]:
-    """WER by speaker of a test set, a table per budget and decoder, errors averaged over seeds.
+def speakers(scored: Sequence[System], metric: Metric) -> list[Table]:
+    """Rates by speaker of a test set, a table per budget and decoder, errors averaged over seeds.
 
     Args:
         scored: the systems of a test set by hours of labels.
     """
-    rates = {id(system): _rates(system) for system in scored}
+    rates = {id(system): _rates(system, metric) for system in scored}
     told = [system for system in scored if rates[id(system)]]
     names = sorted({name for system in told for name in rates[id(system)]})
     places = list(dict.fromkeys(map(_of, told)))
@@ -41,20 +41,21 @@ def speakers(scored: Sequence[System]) -> list[Table]:
             [name, *(percent(rates[id(system)].get(name)) for system in mine)]
             for name in names[:SPEAKERS_AT_MOST]
         ]
-        body.append(["all", *(percent(system.rate("wer")) for system in mine)])
-        caption = f"WER in % by speaker: {budget}, {decoder_name(decoder)}."
+        body.append(["all", *(percent(system.rate(metric)) for system in mine)])
+        caption = f"{metric.upper()} in % by speaker: {budget}, {decoder_name(decoder)}."
         if len(names) > SPEAKERS_AT_MOST:
             caption += f" The first {SPEAKERS_AT_MOST} of {len(names)} speakers."
         tables.append(of_words(caption, header, body, 1))
     return tables
 
 
-def _rates(system: System) -> Mapping[str, float]:
-    """WER of each speaker; where only results.json is at hand, what its single row has."""
+def _rates(system: System, metric: Metric) -> Mapping[str, float]:
+    """The rate of each speaker; where only results.json is at hand, the WER its single row has."""
     if system.counts is not None:
-        return {name: wrong / words for name, (_, words, wrong) in by_speaker(system).items()}
+        sums = by_speaker(system, metric)
+        return {name: wrong / length for name, (_, length, wrong) in sums.items()}
     found: Mapping[str, float] = system.first.get("per_speaker", {})
-    return found if len(system.rows) == 1 else {}
+    return found if len(system.rows) == 1 and metric == "wer" else {}
 
 
 def confusions(
@@ -84,7 +85,7 @@ def confusions(
     return of_words(caption, header, body, len(header))
 
 
-def pairs(scored: Sequence[System], against: str) -> tuple[list[Table], str]:
+def pairs(scored: Sequence[System], against: str, metric: Metric) -> tuple[list[Table], str]:
     """Systems, decoders and budgets against each other on the same utterances; and what to say.
 
     Args:
@@ -98,22 +99,23 @@ def pairs(scored: Sequence[System], against: str) -> tuple[list[Table], str]:
         return [], "The errors of single utterances (counts.jsonl) are not there."
     base = against if against in names else names[0]
     try:
-        rows = compare_pairs(counted, "wer", base)
+        rows = compare_pairs(counted, metric, base)
     except UserError as error:
         return [], error.text()
     tables = []
     for kind, title in KINDS.items():
         mine = [row for row in rows if row["kind"] == kind]
         if mine:
-            caption = f"{title.format(against=base)}, on the same utterances."
+            title = title.format(against=base)
+            caption = f"{title}: {metric.upper()} on the same utterances."
             tables.append(of_words(caption, *_narrowed(*paired_lines(mine)), 3))
     alone = " ".join(without_partner(counted, base))
     if not tables:
         return [], alone or "There is one system, budget and decoder: nothing to compare it with."
     left = max(row["left_out"] for row in rows)
     told = (
-        "Differences in percentage points with their intervals, negative where the first is "
-        "better, and the probability that it is: paired bootstrap over "
+        f"Differences of {metric.upper()} in percentage points with their intervals, negative "
+        "where the first is better, and the probability that it is: paired bootstrap over "
         f"{'; '.join(dict.fromkeys(row['resampled'] for row in rows))}."
     )
     if left:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stages.acoustic.results import Row
-from stages.acoustic.summary import summarise, systems
-from stages.report import alignments, errors, tables, training, wer
+from stages.acoustic.summary import Metric, summarise, systems
+from stages.report import alignments, errors, rates, tables, training
 from stages.report.charts import COLOURS, DASHES, MARKERS, Chart, svg
 from stages.report.codebook import codebooks
 from stages.report.collect import Piece, Source
@@ -27,7 +27,7 @@ class TestSet:
     Attributes:
         sizes: (whose, how much speech it holds); of all systems: no name.
         differ: what bears this name is not the same speech for all, folds apart.
-        published: figures of others, with ours; None where there are none.
+        published: WER of others, with ours; None where there is none, or the page is of CER.
         pairs, paired: comparisons of systems on the same utterances, and how to read them.
     """
 
@@ -46,12 +46,23 @@ class TestSet:
     systems: Sequence[alignments.System]
 
 
-def render(sources: Sequence[Source]) -> str:
-    """The page of what was collected."""
+def render(sources: Sequence[Source], metric: Metric = "wer") -> str:
+    """The page of what was collected.
+
+    Args:
+        metric: of the charts, the tables by budget and by speaker, and the pairs. The table of
+            every result has both.
+    """
     styles = _styles(sources)
     scored = [(system, summarise(system)) for system in systems(s.results for s in sources)]
     test_sets = [
-        _test_set(name, [pair for pair in scored if pair[1]["test_set"] == name], sources, styles)
+        _test_set(
+            name,
+            [pair for pair in scored if pair[1]["test_set"] == name],
+            sources,
+            styles,
+            metric,
+        )
         for name in dict.fromkeys(row["test_set"] for _, row in scored)
     ]
     number = _Numbers()
@@ -60,6 +71,8 @@ def render(sources: Sequence[Source]) -> str:
         .get_template("page.html")
         .render(
             sources=sources,
+            rate=tables.METRICS[metric],
+            other_metric=next(other.upper() for other in tables.METRICS if other != metric),
             styles=styles,
             colours=COLOURS,
             markers=MARKERS,
@@ -107,7 +120,11 @@ def _styles(sources: Sequence[Source]) -> dict[str, int]:
 
 
 def _test_set(
-    name: str, told: wer.Told, sources: Sequence[Source], styles: Mapping[str, int]
+    name: str,
+    told: rates.Told,
+    sources: Sequence[Source],
+    styles: Mapping[str, int],
+    metric: Metric,
 ) -> TestSet:
     """What is told of a test set; `told` holds its systems with their summaries."""
     rows = [row for system, _ in told for row in system.rows]
@@ -116,19 +133,19 @@ def _test_set(
     words = {(tuple(row["folds"]), row["reference_words"]) for row in summaries}
     every = [row for source in sources for row in source.rows]
     confused = {source.name: source.results.confusions for source in sources}
-    compared, how = errors.pairs(scored, next(iter(styles)))
+    compared, how = errors.pairs(scored, next(iter(styles)), metric)
     return TestSet(
         name=name,
         sizes=_sizes(rows),
         differ=len(words) > len({tuple(row["folds"]) for row in summaries}),
-        panels=wer.panels(told, styles),
-        table=tables.by_budget(summaries, list(styles), rows[0].get("confidence")),
-        spread=tables.spread(summaries),
-        published=tables.published(summaries, name),
+        panels=rates.panels(told, styles, metric),
+        table=tables.by_budget(summaries, list(styles), rows[0].get("confidence"), metric),
+        spread=tables.spread(summaries, metric),
+        published=tables.published(summaries, name) if metric == "wer" else None,
         counts=tables.counts(rows),
         pairs=compared,
         paired=how,
-        speakers=errors.speakers(scored),
+        speakers=errors.speakers(scored, metric),
         confusions=errors.confusions(scored, confused),
         systems=alignments.systems(sources, name, len({row["test_set"] for row in every})),
     )

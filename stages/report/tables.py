@@ -1,11 +1,11 @@
-"""Tables of results: WER by system and budget, and the counts behind it.
+"""Tables of results: error rates by system and budget, and the counts behind them.
 
 Figures are formatted as everywhere else (stages/acoustic/tables.py); none is computed here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -22,7 +22,7 @@ from stages.acoustic.tables import (
     published_lines,
 )
 
-METRICS: tuple[Metric, ...] = ("wer", "cer")
+METRICS: Mapping[Metric, str] = {"wer": "word error rate", "cer": "character error rate"}
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,10 @@ def capital(names: Sequence[str]) -> list[str]:
     return [name[:1].upper() + name[1:] for name in names]
 
 
-def by_budget(told: Sequence[Row], recipes: Sequence[str], confidence: float | None) -> Table:
-    """WER of a test set: a line per system and decoder, a column per budget.
+def by_budget(
+    told: Sequence[Row], recipes: Sequence[str], confidence: float | None, metric: Metric
+) -> Table:
+    """Error rates of a test set: a line per system and decoder, a column per budget.
 
     The lowest of a column is marked, for each decoder by itself.
 
@@ -102,26 +104,26 @@ def by_budget(told: Sequence[Row], recipes: Sequence[str], confidence: float | N
         seconds.setdefault(row["budget"], []).append(row["budget_seconds"])
         lines.setdefault((row["recipe"], row["decoder"]), {})[row["budget"]] = row
     budgets = sorted(seconds, key=lambda budget: (fmean(seconds[budget]), budget))
-    lowest = _lowest(told)
+    lowest = _lowest(told, metric)
     header = [head("System", "decoder", figure=False)]
     header += [head(budget, durations(seconds[budget])) for budget in budgets]
     body = [
         [
             head(recipe, decoder_name(decoder), figure=False),
-            *(_wer(found.get(budget), lowest) for budget in budgets),
+            *(_rate(found.get(budget), lowest, metric) for budget in budgets),
         ]
         for (recipe, decoder), found in sorted(lines.items(), key=lambda x: recipes.index(x[0][0]))
     ]
     named = f"{100 * confidence:g} % interval" if confidence else "interval"
     caption = (
-        f"WER in %, with its {named} below. Bold and underlined: the lowest of a decoder with this "
-        "budget on the same speech."
+        f"{metric.upper()} in %, with its {named} below. Bold and underlined: the lowest of a "
+        "decoder with this budget on the same speech."
     )
     return Table(caption, header, body)
 
 
-def _lowest(told: Sequence[Row]) -> set[int]:
-    """By id, the systems of the lowest WER among several that can be compared.
+def _lowest(told: Sequence[Row], metric: Metric) -> set[int]:
+    """By id, the systems of the lowest rate among several that can be compared.
 
     They are of one budget, decoder and folds, and were scored on as many words: other speech may
     bear the same name.
@@ -129,20 +131,22 @@ def _lowest(told: Sequence[Row]) -> set[int]:
     found: set[int] = set()
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in told:
+        if row[metric] is None:
+            continue
         key = row["budget"], row["decoder"], tuple(row["folds"]), row["reference_words"]
         groups.setdefault(key, []).append(row)
     for mine in groups.values():
-        least = min(row["wer"] for row in mine)
+        least = min(row[metric] for row in mine)
         if len(mine) > 1:
-            found |= {id(row) for row in mine if row["wer"] == least}
+            found |= {id(row) for row in mine if row[metric] == least}
     return found
 
 
-def _wer(row: Row | None, lowest: set[int]) -> Cell:
+def _rate(row: Row | None, lowest: set[int], metric: Metric) -> Cell:
     if row is None:
         return Cell("-")
-    wer, _, told = interval(row).partition(" ")
-    return Cell(wer, told, best=id(row) in lowest)
+    rate, _, told = interval(row, metric).partition(" ")
+    return Cell(rate, told, best=id(row) in lowest)
 
 
 def counts(rows: Sequence[Row]) -> Table:
@@ -180,13 +184,14 @@ def _place(row: Row) -> tuple[Any, ...]:
     return row["recipe"], row["budget_seconds"], str(row["fold"]), *seed, *greedy
 
 
-def spread(told: Sequence[Row]) -> Table | None:
+def spread(told: Sequence[Row], metric: Metric) -> Table | None:
     """Means and deviations of systems with several seeds or folds; None where none has."""
     several = [row for row in told if len(row["seeds"]) > 1 or len(row["folds"]) > 1]
     if not several:
         return None
-    header, body = deviation_lines(several, "wer")
-    caption = "WER in % over seeds and folds, with the standard deviations (of a sample)."
+    header, body = deviation_lines(several, metric)
+    name = metric.upper()
+    caption = f"{name} in % over seeds and folds, with the standard deviations (of a sample)."
     return of_words(caption, capital(header), body, 3)
 
 

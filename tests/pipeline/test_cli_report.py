@@ -49,6 +49,14 @@ def test_a_page_is_written_where_it_is_wanted(tmp_path: Path) -> None:
     assert f"{path}: 1 recipe" in result.output.replace("\n", "")
 
 
+def test_a_page_is_of_words_unless_characters_are_asked_for(tmp_path: Path) -> None:
+    path, there = tmp_path / "page.html", results(tmp_path)
+    for args, name in (((), "Word"), (("--metric", "cer"), "Character")):
+        assert call(there, "-o", path, "--exp", tmp_path / "exp", *args).exception is None
+        assert f"<h1>{name} error rate by label budget</h1>" in path.read_text()
+    assert call(there, "-o", path, "--metric", "ser").exit_code == 2
+
+
 def test_wrong_arguments_are_told_and_nothing_is_written(tmp_path: Path) -> None:
     page, exp = tmp_path / "page.html", tmp_path / "exp"
     there = results(tmp_path)

@@ -21,6 +21,7 @@ from pipeline.stage import Step, StepContext
 from pipeline.store import STAMP, Store, hash_outputs
 from stages.acoustic import score_stage
 from stages.acoustic.publish import publish, unfinished
+from stages.acoustic.summary import Metric
 from stages.plan import published
 from stages.quantizer import health
 from stages.quantizer.history import History, columns
@@ -144,11 +145,11 @@ class Made:
     def states(self) -> list[StepState]:
         return examine(self.steps, Store(self.exp / "store"), self.folder)
 
-    def page(self, *named: object, changes: Sequence[str] = ()) -> str:
+    def page(self, *named: object, changes: Sequence[str] = (), metric: Metric = "wer") -> str:
         """The report of this recipe, or of what is named."""
         if not named:
             named, changes = (self.file,), [*self.changes, *changes]
-        return render(collect([str(name) for name in named], self.exp, changes))
+        return render(collect([str(name) for name in named], self.exp, changes), metric)
 
 
 @pytest.fixture
@@ -187,6 +188,19 @@ def restamp() -> Callable[[Path], None]:
         path.write_text(json.dumps(told | {"outputs": hash_outputs(artifact)}), "utf-8")
 
     return stamp
+
+
+@pytest.fixture
+def references() -> dict[str, tuple[str, str]]:
+    """By utterance, who speaks, and what was said in `make`."""
+    told = zip(REFERENCES.items(), SPEAKERS, strict=True)
+    return {name: (speaker, text) for (name, text), speaker in told}
+
+
+@pytest.fixture
+def heard() -> dict[str, dict[str, str]]:
+    """By decoder and utterance, what was heard in `make`."""
+    return HYPOTHESES
 
 
 _WHOLE: list[Made] = []

@@ -90,9 +90,16 @@ def test_nothing_is_wider_than_the_window(browser: Any, page: Path, width: int) 
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
-def test_the_page_loads_without_a_word_on_the_console(browser: Any, page: Path) -> None:
+@pytest.mark.parametrize("metric, name", [("wer", "Word"), ("cer", "Character")])
+def test_the_page_loads_without_a_word_on_the_console(
+    browser: Any, whole: Any, tmp_path: Path, metric: str, name: str
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(whole.page(metric=metric), "utf-8")
     show(browser, page, 1400)
-    assert "Word error rate by label budget" in browser.find_element("tag name", "h1").text
+    assert browser.find_element("tag name", "h1").text == f"{name} error rate by label budget"
+    captions = [e.text for e in browser.find_elements("tag name", "figcaption")]
+    assert [c for c in captions if f"{metric.upper()}, %" in c and "dev" not in c] == captions[:2]
     assert browser.get_log("browser") == []
     loaded = browser.execute_script("return performance.getEntriesByType('resource').length")
     assert loaded == 0

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.curves import open_curves
@@ -22,10 +23,13 @@ def per_cent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def test_every_rate_and_interval_is_that_of_results_json(whole: Any, parse: Parse) -> None:
+@pytest.mark.parametrize("metric", ["wer", "cer"])
+def test_every_rate_and_interval_is_that_of_results_json(
+    whole: Any, parse: Parse, metric: str
+) -> None:
     made = whole
-    page = parse(made.page())
-    header, *body = page.table("WER in %, with its 95 % interval")
+    page = parse(made.page(metric=metric))
+    header, *body = page.table(f"{metric.upper()} in %, with its 95 % interval")
     assert header == ["System decoder", "2s 2 s", "all 6 s"]
     shown = {
         (line[0].partition(" ")[2], budget.partition(" ")[0]): cell
@@ -35,13 +39,15 @@ def test_every_rate_and_interval_is_that_of_results_json(whole: Any, parse: Pars
     assert len(made.rows) == len(shown) == 4
     for row in made.rows:
         name = {"greedy": "greedy", "lexicon_beam": "with LM (lexicon_beam)"}[row["decoder"]]
-        wer, low, high = (per_cent(row[key]) for key in ("wer", "wer_low", "wer_high"))
-        assert shown[name, row["budget"]] == f"{wer} [{low}, {high}]"
+        rate, low, high = (per_cent(row[f"{metric}{end}"]) for end in ("", "_low", "_high"))
+        assert shown[name, row["budget"]] == f"{rate} [{low}, {high}]"
 
 
-def test_every_count_is_that_of_results_json(whole: Any, parse: Parse) -> None:
+@pytest.mark.parametrize("metric", ["wer", "cer"])
+def test_every_count_is_that_of_results_json(whole: Any, parse: Parse, metric: str) -> None:
+    """Of words and of characters, whichever the page is of."""
     made = whole
-    header, *body = parse(made.page()).table("Errors over the whole test set")
+    header, *body = parse(made.page(metric=metric)).table("Errors over the whole test set")
     lines = [dict(zip(header, line, strict=True)) for line in body]
     assert len(lines) == len(made.rows)
     for row, line in zip(made.rows, lines, strict=True):
