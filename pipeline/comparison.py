@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.folders import exp_option
+from pipeline.joined_runs import join
 
 if TYPE_CHECKING:
     from stages.acoustic.counts_file import Key
     from stages.acoustic.results import Confusions, Results
 
 RECIPE_FILES = (".yaml", ".yml")
-SAME_IN_RUNS = ("reference_words", "test_utterances", "lm_text")  # of a test set and fold
 NUMBERS = ("budget_seconds", "wer", "wer_low", "wer_high", "cer")
 
 
@@ -26,81 +26,12 @@ def read(named: str, exp: Path) -> Results:
     A name is a results.json, its folder, a recipe's file, or a folder in `exp`.
 
     Raises:
-        UserError: as of `_read_one`; or the runs are not of one system.
+        UserError: as of `_read_one`; or the runs are not of one system (see `joined_runs`).
     """
     parts = named.split("+")
     if len(parts) == 1 or Path(named).exists() or (exp / named).is_dir():
         return _read_one(named, exp)
-    return _join({part: _read_one(part, exp) for part in parts})
-
-
-def _join(runs: Mapping[str, Results]) -> Results:
-    """The runs as seeds of the first one's recipe: `digits:1`, `digits_seed2:1`."""
-    from stages.acoustic.counts_file import Key
-    from stages.acoustic.results import Results
-
-    _check_one_system(runs)
-    rows, counts = [], {}
-    for name, results in runs.items():
-        for row in results.rows:
-            joined = {**row, "seed": f"{name}:{row['seed']}"}
-            rows.append(joined)
-            if results.counts and Key.of(row) in results.counts:
-                counts[Key.of(joined)] = results.counts[Key.of(row)]
-    for row in rows:
-        row["recipe"] = rows[0]["recipe"]
-    return Results(rows, counts, remarks=_of_some_only(runs))
-
-
-def _check_one_system(runs: Mapping[str, Results]) -> None:
-    """Refuse runs whose mean says nothing: of other front-ends, speech or language models.
-
-    Raises:
-        UserError: names what differs.
-    """
-    joined = "+".join(runs)
-    remedy = "name them apart, with a space between"
-    frontends = sorted({row["frontend"] for results in runs.values() for row in results.rows})
-    if len(frontends) > 1:
-        raise UserError(
-            f"{joined} are not runs of one system.",
-            constraint="one front-end",
-            found=", ".join(frontends),
-            remedy=remedy,
-        )
-    first: dict[tuple[Any, ...], tuple[str, Any]] = {}
-    for name, results in runs.items():
-        for row in results.rows:
-            for fact in SAME_IN_RUNS:
-                if fact not in row:  # results of an older version
-                    continue
-                place = row["test_set"], row["fold"], fact
-                known, value = first.setdefault(place, (name, row[fact]))
-                if value != row[fact]:
-                    fold = "" if row["fold"] is None else f" of fold {row['fold']}"
-                    raise UserError(
-                        f"{joined} are not runs of one system.",
-                        constraint=f"the same {fact} on test set {row['test_set']}{fold}",
-                        found=f"{value} in {known}, {row[fact]} in {name}",
-                        remedy=remedy,
-                    )
-
-
-def _of_some_only(runs: Mapping[str, Results]) -> list[str]:
-    """What the mean of the runs is not of all of them: a line for each budget, fold, test set."""
-    told = []
-    for key, what in (("test_set", "test set"), ("fold", "fold"), ("budget", "budget")):
-        having: dict[Any, list[str]] = {}
-        for name, results in runs.items():
-            for value in dict.fromkeys(row[key] for row in results.rows):
-                having.setdefault(value, []).append(name)
-        told += [
-            f"{'+'.join(runs)}: {f'{what} {value}' if value is not None else 'rows without folds'} "
-            f"only in {', '.join(names)}."
-            for value, names in having.items()
-            if len(names) < len(runs)
-        ]
-    return told
+    return join({part: _read_one(part, exp) for part in parts})
 
 
 def _read_one(named: str, exp: Path) -> Results:

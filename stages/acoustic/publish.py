@@ -17,6 +17,7 @@ from stages.acoustic.notes import is_closed, only_blanks, overlap
 from stages.acoustic.results import PAGE, PLOT, Results, Scored, files, gather, write_results
 from stages.acoustic.score_stage import CONFUSIONS, COUNTS, SCORES
 from stages.acoustic.tables import compare, format_table
+from stages.acoustic.trained_with import settings_by_stage
 
 SUMMARY = "summary.json"  # of a step of stage 0
 TABLE = "table.txt"  # as the last run that changed the results has shown it
@@ -93,11 +94,12 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
     """The score step with what is to be known of it, found along the steps it reads."""
     decode = step.inputs["hypotheses"]
     test, dev = decode.inputs["manifest"], decode.inputs["tuned"].inputs["manifest"]
-    budget = _summary(store, decode.inputs["model"].inputs["budget"])
+    model = decode.inputs["model"]
+    budget = _summary(store, model.inputs["budget"])
     return Scored(
         scores=store.path(step),
         lm=store.path(decode.inputs["lm"]),
-        model=store.path(decode.inputs["model"]),
+        model=store.path(model),
         recipe=recipe.name,
         frontend=recipe.frontend_name,
         budget=str(step.budget),
@@ -112,6 +114,7 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         dev_split=dev.signature,
         corpus=recipe.corpus.kind,
         closed_grammar=recipe.corpus.closed_grammar,
+        settings=settings_by_stage(recipe, model),
     )
 
 

@@ -44,6 +44,7 @@ class Scored:
         model: the artifact of stage 5, which need not be there any more.
         corpus: its kind.
         closed_grammar: whether the recipe says that the corpus' sentences come of one.
+        settings: what the model was trained with, as `trained_with` hashes it.
     """
 
     scores: Path
@@ -63,6 +64,7 @@ class Scored:
     model: Path | None = None
     corpus: str = ""
     closed_grammar: bool = False
+    settings: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
         "lm_vocabulary": lm["vocabulary"],
         "confidence": told["confidence"],
         **{key: score[key] for key in (*beside, *weights)},
+        "settings": scored.settings,
         **_trained(scored.model),
     }
 
