@@ -10,15 +10,18 @@ from stages.acoustic.finetune import TRAINING
 from stages.acoustic.tables import percent
 from stages.report.charts import Chart, Line
 from stages.report.collect import PRETRAINING, Source
-from stages.report.curves import at_work, by_folder, chart, points, read_json
-from stages.report.tables import Cell, Table, head
+from stages.report.curves import Record, at_work, by_folder, chart, points, read_json
+from stages.report.tables import Cell, Table, head, word
+from stages.units.kept_back import ALL_CHOSEN, AT_MASK, told
 
 # Figures of a history: name, title, axis, factor.
 BERT_FIGURES = (
     ("loss", "Loss on hidden units", "nats", 1.0),
-    ("accuracy", "Hidden units guessed right", "%", 100.0),
-    ("kept_back_loss", "Loss on speech kept back", "nats", 1.0),
-    ("kept_back_accuracy", "Guessed right, speech kept back", "%", 100.0),
+    ("accuracy", f"Units guessed right {ALL_CHOSEN}", "%", 100.0),
+    ("kept_back_mask_loss", f"Loss on speech kept back {AT_MASK}", "nats", 1.0),
+    ("kept_back_mask_accuracy", f"Guessed right, speech kept back, {AT_MASK}", "%", 100.0),
+    ("kept_back_loss", f"Loss on speech kept back {ALL_CHOSEN}", "nats", 1.0),
+    ("kept_back_accuracy", f"Guessed right, speech kept back, {ALL_CHOSEN}", "%", 100.0),
 )
 CTC_FIGURES = (
     ("loss", "CTC loss", "nats per label", 1.0),
@@ -26,11 +29,7 @@ CTC_FIGURES = (
     ("dev_wer", "WER on dev, greedy", "%", 100.0),
     ("dev_cer", "CER on dev, greedy", "%", 100.0),
 )
-GUESSES = (
-    ("kept_back_accuracy", "This BERT"),
-    ("kept_back_accuracy_nearest", "Nearest unit that is seen"),
-    ("kept_back_accuracy_most_frequent", "Most frequent unit"),
-)
+GUESSES = ("This BERT", "Nearest unit that is seen", "Most frequent unit")
 
 
 @dataclass(frozen=True)
@@ -44,18 +43,18 @@ class Curves:
 
 def berts(sources: Sequence[Source]) -> Curves | None:
     """All BERTs together; None where no source has one that was trained here."""
-    told = []
+    found = []
     for name, piece in by_folder(sources, "bert"):
         assert piece.folder is not None  # it is done
-        told.append((name, _named(read_json(piece.folder / PRETRAINING))))
-    trained = [(name, facts) for name, facts in told if facts.get("history")]
+        found.append((name, _named(read_json(piece.folder / PRETRAINING))))
+    trained = [(name, facts) for name, facts in found if facts.get("history")]
     drawn = [(name, facts["history"]) for name, facts in trained] + [
         (name, [_renamed(row) for row in rows]) for name, rows in at_work(sources, "bert")
     ]
     if not drawn:
         return None
     charts = []
-    for figure, title, unit, factor in BERT_FIGURES:
+    for figure, title, unit, factor in _bert_figures([history for _, history in drawn]):
         lines = [
             Line(name, style, points(history, figure, factor))
             for style, (name, history) in enumerate(drawn)
@@ -72,8 +71,9 @@ def _named(facts: dict[str, Any]) -> dict[str, Any]:
     history = facts["history"]
     if not facts["validation_utterances"]:  # they were of speech trained on
         return {"history": [row for row in history if "dev_loss" not in row]}
-    told = {f"kept_back_{k}": v for k, v in facts.items() if k.startswith(("loss", "accuracy"))}
-    return told | {"history": [_renamed(row) for row in history]}
+    now = {f"kept_back_{k}": v for k, v in facts.items() if k.startswith(("loss", "accuracy"))}
+    now["kept_back_utterances"] = facts["validation_utterances"]
+    return now | {"history": [_renamed(row) for row in history]}
 
 
 def _renamed(row: dict[str, float]) -> dict[str, float]:
@@ -83,20 +83,39 @@ def _renamed(row: dict[str, float]) -> dict[str, float]:
     }
 
 
+def _bert_figures(histories: Sequence[Sequence[Record]]) -> list[tuple[str, str, str, float]]:
+    """Those to draw. Accuracy over all chosen frames only beside a BERT that has no other."""
+    evaluated = [[row for row in rows if "kept_back_loss" in row] for rows in histories]
+    lacking = any(told(row).frames != AT_MASK for rows in evaluated for row in rows)
+    return [each for each in BERT_FIGURES if each[0] != "kept_back_accuracy" or lacking]
+
+
 def _guesses(trained: Sequence[tuple[str, dict[str, Any]]]) -> Table:
-    header = [head("BERT", figure=False), *(head(name) for _, name in GUESSES), head("Loss, nats")]
-    body = [
-        [
-            head(name, figure=False),
-            *(Cell(percent(facts.get(key))) for key, _ in GUESSES),
-            Cell(f"{facts['kept_back_loss']:.3f}" if "kept_back_loss" in facts else "-"),
-        ]
-        for name, facts in trained
-    ]
+    header = [head("BERT", figure=False), *map(head, GUESSES), head("Loss, nats")]
+    header += [head("Utterances kept back"), head("Frames", figure=False)]
+    body = []
+    for name, facts in trained:
+        found = told(facts)
+        rates = (found.accuracy, found.nearest, found.most_frequent)
+        known = found.loss is not None
+        body.append(
+            [
+                head(name, figure=False),
+                *(Cell(percent(rate)) for rate in rates),
+                Cell("-" if found.loss is None else f"{found.loss:.3f}"),
+                Cell(str(facts.get("kept_back_utterances", "-")) if known else "-"),
+                word(found.frames if known else "-"),
+            ]
+        )
     caption = (
-        "Hidden units of speech kept back that are guessed right, in %, beside two guesses. Its "
-        "speakers are heard in training, and it chose the weights of each BERT."
+        "Hidden units of speech kept back that are guessed right, in %, beside two guesses, of the "
+        "same frames. Its speakers are heard in training, and it chose the weights of each BERT."
     )
+    if any(row[-1].text == ALL_CHOSEN for row in body):
+        caption += (
+            " Over all chosen frames: a tenth of them show their own unit, which the BERT may "
+            "copy and the two guesses do not; figures of such a row do not compare with others."
+        )
     return Table(caption, header, body)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
-from pipeline.manifest import original_id
 from pipeline.recipe import BertSettings
 from pipeline.stage import StepContext
+from stages.units.kept_back import FRAMES, KEPT_BACK, SHARE, TRAINED_ON, parts, read_tokens, told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,21 +20,20 @@ if TYPE_CHECKING:
 VERSION = 2
 CODEBOOK_SCALE = 0.1  # five times the positions' (0.02): what is heard counts more than when
 POSITION_SCALE = 0.5  # of sinusoidal positions beside what they are added to
-VALIDATION_SHARE = 0.04
-VALIDATION_AT_MOST = 64
-KEPT_BACK, TRAINED_ON = "kept_back", "trained_on"  # how the names of figures start, by whose
 WEIGHTS_CHOSEN_ON = {
-    KEPT_BACK: "the utterances kept back, whose figures are told",
-    TRAINED_ON: "utterances trained on, whose figures are told: too few to keep any back",
+    KEPT_BACK: "the utterances kept back, whose figures are told; by the loss over all chosen "
+    "frames",
+    TRAINED_ON: "utterances trained on, whose figures are told: too few to keep any back; by the "
+    "loss over all chosen frames",
 }
 NOTHING_KEPT_BACK = (
-    f"nothing kept back (that takes {1 / VALIDATION_SHARE:.0f} utterances): the weights are chosen "
+    f"nothing kept back (that takes {1 / SHARE:.0f} utterances): the weights are chosen "
     "on speech trained on"
 )
 
 
 def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
-    """Train and write the BERT, and how well it guesses hidden units of speech kept back.
+    """Train and write the BERT, and how well it guesses masked units of speech kept back.
 
     Reads `vocabulary` and one role `units/<split>` for each pretraining split. Speech kept back
     is of speakers who are heard in training, and its loss chooses the weights too: its figures
@@ -53,30 +51,30 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     from stages.units.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.load(ctx.inputs["vocabulary"])
-    tokens = _tokens(ctx, vocabulary)
+    tokens = read_tokens(ctx.inputs, vocabulary)
     _refuse_longer(tokens, settings.positions)
-    kept_back = _kept_back(list(tokens))
+    split = parts(tokens)
     torch.manual_seed(seed)
     model = build(settings, vocabulary, seed)
     torch.nn.Module.to(model, ctx.device)
-    lengths = {n: len(t) for n, t in tokens.items() if n not in kept_back}
+    learnt_from = set(split.learnt_from)
+    lengths = {n: len(t) for n, t in tokens.items() if n in learnt_from}
     masked = MaskedUnits(tokens, settings, len(vocabulary), seed, ctx.device)
-    chosen_on = sorted(kept_back) or sorted(lengths)[:VALIDATION_AT_MOST]
-    what = KEPT_BACK if kept_back else TRAINED_ON
     validation = Validation(
         masked,
-        chosen_on,
-        sorted(lengths),
+        split.chosen_on,
+        split.learnt_from,
         settings.batch_frames,
         len(vocabulary),
         settings.precision,
         ctx.device,
-        what,
+        split.what,
     )
+    kept_back = len(split.chosen_on) if split.what == KEPT_BACK else 0
     ctx.say(
         f"BERT of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
         f"{sum(lengths.values()):,} units to learn from, "
-        + (f"{len(kept_back)} utterances kept back" if kept_back else NOTHING_KEPT_BACK)
+        + (f"{kept_back} utterances kept back" if kept_back else NOTHING_KEPT_BACK)
     )
 
     if settings.checkpoint_activations:
@@ -88,7 +86,7 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
         return Loss(losses_M.mean(), {"accuracy": accuracy}, len(losses_M))
 
     evaluation = Evaluation(
-        lambda done: validation.figures(model), settings.validate_every, f"{what}_loss"
+        lambda done: validation.figures(model), settings.validate_every, f"{split.what}_loss"
     )
     with packed(model):
         history = Training(
@@ -110,7 +108,7 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     assert best is not None  # the end is evaluated
     model.save_pretrained(ctx.folder)
     vocabulary.save(ctx.folder)
-    _tell(ctx, what, len(kept_back), best, history)
+    _tell(ctx, split.what, kept_back, best, history)
 
 
 def _tell(
@@ -120,30 +118,20 @@ def _tell(
     best: dict[str, float],
     history: list[dict[str, float]],
 ) -> None:
-    """Write pretraining.json, and say how well hidden units are guessed."""
+    """Write pretraining.json, and say how well masked units are guessed."""
     facts: dict[str, Any] = {"kept_back_utterances": kept_back}
     facts |= {"weights_chosen_on": WEIGHTS_CHOSEN_ON[what], "best_update": best["update"]}
-    told = {name: value for name, value in best.items() if name.startswith(what)}
-    text = json.dumps(facts | told | {"history": history}, indent=1)
+    facts["figures_are_of"] = FRAMES
+    figures = {name: value for name, value in best.items() if name.startswith(what)}
+    text = json.dumps(facts | figures | {"history": history}, indent=1)
     (ctx.folder / "pretraining.json").write_text(text, "utf-8")
+    speech = f"speech kept back ({kept_back} utterances)" if kept_back else "speech trained on"
+    found = told(figures, what)
+    beside = (("the most frequent unit", found.most_frequent), ("the nearest seen", found.nearest))
     ctx.say(
-        f"masked units guessed{'' if kept_back else ' in speech trained on'}: "
-        f"{told[f'{what}_accuracy']:.1%}; the most frequent unit "
-        f"{told[f'{what}_accuracy_most_frequent']:.1%}, the nearest seen "
-        f"{told[f'{what}_accuracy_nearest']:.1%}"
+        f"units guessed in {speech}, {found.frames}: {found.accuracy:.1%}"
+        + "".join(f"; {name} {rate:.1%}" for name, rate in beside if rate is not None)
     )
-
-
-def _tokens(ctx: StepContext, vocabulary: Vocabulary) -> dict[str, NDArray[np.int64]]:
-    """Of all pretraining splits, by role and utterance."""
-    from stages.units.corpus import UnitCorpus
-
-    tokens: dict[str, NDArray[np.int64]] = {}
-    for role in sorted(ctx.inputs):
-        if role.startswith("units/"):
-            corpus = UnitCorpus(ctx.inputs[role])
-            tokens |= {f"{role}/{n}": vocabulary.tokens(corpus[n]) for n in corpus}
-    return tokens
 
 
 def _refuse_longer(tokens: dict[str, NDArray[np.int64]], positions: int) -> None:
@@ -155,17 +143,6 @@ def _refuse_longer(tokens: dict[str, NDArray[np.int64]], positions: int) -> None
             found=f"{len(tokens[longest])} frames",
             remedy=f"set bert.positions to {len(tokens[longest])} or more",
         )
-
-
-def _kept_back(names: list[str]) -> set[str]:
-    """Utterances for validation: those whose hashed names come first, the same everywhere.
-
-    Copies at other speeds go with their originals: the same words are not learnt from.
-    """
-    originals = {original_id(name) for name in names}
-    count = min(VALIDATION_AT_MOST, int(len(originals) * VALIDATION_SHARE))
-    chosen = sorted(originals, key=lambda n: hashlib.sha256(n.encode()).hexdigest())[:count]
-    return {name for name in names if original_id(name) in chosen}
 
 
 def bert_config(settings: BertSettings, vocabulary_size: int) -> dict[str, Any]:

@@ -14,6 +14,10 @@ from transformers import BertForMaskedLM
 from pipeline.batches import generator
 from pipeline.recipe import BertSettings
 from stages.units.masking import corrupt, span_mask
+from stages.units.vocabulary import MASK
+
+# Chosen frames by what the model is shown there; ALL are those that `corrupt` chose.
+ALL, AT_MASK, KEPT, RANDOM = "all", "mask", "kept", "random"
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,17 @@ class MaskedUnits:
 
     def _tensor(self, values: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(values).to(self._device)
+
+
+def by_fate(shown_M: Tensor, truth_M: Tensor) -> dict[str, Tensor]:
+    """Which of the chosen frames (M,) are of each fate, by what is shown there.
+
+    Where a frame shows its own unit, a model may be right by copying it. A random unit that
+    happens to be the frame's own counts as kept.
+    """
+    mask_M, kept_M = shown_M == MASK, shown_M == truth_M
+    every_M = torch.ones_like(mask_M)
+    return {ALL: every_M, AT_MASK: mask_M, KEPT: kept_M, RANDOM: ~(mask_M | kept_M)}
 
 
 def hidden_states(model: BertForMaskedLM, batch: Batch) -> Tensor:

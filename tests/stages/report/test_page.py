@@ -86,7 +86,7 @@ def test_health_and_curves_are_those_of_the_artifacts(whole: Any, parse: Parse) 
         assert [line[group] for line in curve[1:]] == [f"{v:.4g}" for v in values]
     assert f"Contrastive loss {told['loss_bits']:.2f} bits at the end of 100 updates" in page.text
     assert "Repaired after a collapse at update 50 (dashed" in page.text
-    assert page.table("Hidden units of speech")[1][1:] == ["31.2", "25.0", "6.2", "2.125"]
+    assert page.table("Hidden units of speech")[1][1:5] == ["31.2", "25.0", "6.2", "2.125"]
     loss = page.table("CTC loss")
     assert loss[0] == ["updates", "2s", "all"]
     assert loss[-1] == ["100", "0.4", "0.4"]

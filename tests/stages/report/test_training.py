@@ -13,29 +13,48 @@ from stages.report.collect import Piece, Source
 from stages.report.training import Curves, berts
 
 BEFORE = {"validation_utterances": 3, "loss": 2.0, "accuracy": 0.5, "accuracy_nearest": 0.25}
+RENAMED = {"kept_back_utterances": 3, "kept_back_loss": 2.0, "kept_back_accuracy": 0.5}
+RENAMED |= {"kept_back_accuracy_nearest": 0.25}
 NOW = {"kept_back_utterances": 3, "kept_back_loss": 2.0, "kept_back_accuracy": 0.5}
-NOW |= {"kept_back_accuracy_nearest": 0.25}
+NOW |= {"kept_back_mask_loss": 3.0, "kept_back_mask_accuracy": 0.375}
+NOW |= {"kept_back_mask_accuracy_nearest": 0.125, "kept_back_mask_accuracy_most_frequent": 0.0}
 
 
 def shown(folder: Path, facts: dict[str, Any], prefix: str) -> Curves:
-    history = [{"update": 25, "loss": 3.0}, {"update": 25, f"{prefix}_loss": 2.0}]
+    evaluated = {k: v for k, v in facts.items() if k.startswith(prefix) and "utter" not in k}
+    evaluated = {"update": 25, f"{prefix}_loss": 2.0} | evaluated
+    history = [{"update": 25, "loss": 3.0}, evaluated]
     (folder / "pretraining.json").write_text(json.dumps(facts | {"history": history}))
     made = berts([Source("some", "some", Results([]), pieces=[Piece("3 bert", "done", folder)])])
     assert made is not None
     return made
 
 
-@pytest.mark.parametrize(("facts", "prefix"), [(BEFORE, "dev"), (NOW, "kept_back")])
-def test_figures_of_speech_kept_back_are_shown_whenever_they_were_written(
+@pytest.mark.parametrize(("facts", "prefix"), [(BEFORE, "dev"), (RENAMED, "kept_back")])
+def test_figures_of_before_are_shown_as_over_all_chosen_frames(
     tmp_path: Path, facts: dict[str, Any], prefix: str
 ) -> None:
     made = shown(tmp_path, facts, prefix)
+    titles = [c.title for c in made.charts]
+    assert titles[:2] == ["Loss on hidden units", "Loss on speech kept back over all chosen frames"]
+    assert made.table is not None
+    rates = ["50.0", "25.0", "-", "2.000", "3", "over all chosen frames"]
+    assert [cell.text for cell in made.table.body[0][1:]] == rates
+    assert "a tenth of them show their own unit" in made.table.caption
+
+
+def test_figures_shown_are_of_frames_that_show_mask(tmp_path: Path) -> None:
+    made = shown(tmp_path, NOW, "kept_back")
     assert [c.title for c in made.charts] == [
         "Loss on hidden units",
-        "Loss on speech kept back",
+        "Loss on speech kept back at frames that show [MASK]",
+        "Guessed right, speech kept back, at frames that show [MASK]",
+        "Loss on speech kept back over all chosen frames",
     ]
     assert made.table is not None
-    assert [cell.text for cell in made.table.body[0][1:]] == ["50.0", "25.0", "-", "2.000"]
+    rates = ["37.5", "12.5", "0.0", "3.000", "3", "at frames that show [MASK]"]
+    assert [cell.text for cell in made.table.body[0][1:]] == rates
+    assert "chosen frames" not in made.table.caption
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ SMALL: dict[str, Any] = {
     "precision": "fp32",
 }
 SETTINGS = BertSettings(**SMALL)
+GUESSES = ("_most_frequent", "_nearest")
 NAMES = [f"u{n}" for n in range(8)]
 
 
@@ -233,21 +234,6 @@ def test_an_utterance_longer_than_the_positions_is_named(
         bert.pretrain(context("bert", inputs), settings=short, seed=1)
 
 
-def test_who_is_kept_back_does_not_depend_on_the_order() -> None:
-    names = [f"u{n}" for n in range(200)]
-    kept = bert._kept_back(names)
-    assert kept == bert._kept_back(names[::-1])
-    assert len(kept) == 8
-    assert len(bert._kept_back([f"u{n}" for n in range(5000)])) == bert.VALIDATION_AT_MOST
-
-
-def test_copies_at_other_speeds_are_kept_back_with_their_originals() -> None:
-    names = [f"u{n}{copy}" for n in range(60) for copy in ("", "@speed-0.9", "@speed-1.1")]
-    kept_back = bert._kept_back(names)
-    assert len(kept_back) == 6  # 4 % of 60, three times
-    assert {name.partition("@")[0] for name in set(names) - kept_back}.isdisjoint(kept_back)
-
-
 def test_where_nothing_is_kept_back_no_figure_says_so(
     context: Callable[..., StepContext], inputs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,7 +244,11 @@ def test_where_nothing_is_kept_back_no_figure_says_so(
     assert "trained on" in facts["weights_chosen_on"]
     assert not any(k.startswith(("kept_back_loss", "kept_back_acc")) for k in told_in(facts))
     assert 0 < facts["trained_on_accuracy"] < 1
-    assert "nothing kept back (that takes 25 utterances)" in "".join(capsys.readouterr())
+    said = "".join(capsys.readouterr())
+    assert "nothing kept back (that takes 25 utterances)" in said
+    rates = [facts[f"trained_on_mask_accuracy{guess}"] for guess in ("", *GUESSES)]
+    told = "{:.1%}; the most frequent unit {:.1%}; the nearest seen {:.1%}".format(*rates)
+    assert f"in speech trained on, at frames that show [MASK]: {told}" in said
 
 
 def told_in(facts: dict[str, Any]) -> set[str]:
@@ -266,7 +256,10 @@ def told_in(facts: dict[str, Any]) -> set[str]:
 
 
 def test_speech_kept_back_is_called_so_and_chooses_the_weights(
-    context: Callable[..., StepContext], tmp_path: Path, vocabulary: Vocabulary
+    context: Callable[..., StepContext],
+    tmp_path: Path,
+    vocabulary: Vocabulary,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rng = np.random.default_rng(2)
     many = {
@@ -285,4 +278,6 @@ def test_speech_kept_back_is_called_so_and_chooses_the_weights(
     assert not any(k.startswith(("dev", "trained_on")) for k in told_in(facts))
     rows = [row for row in facts["history"] if "kept_back_loss" in row]
     assert facts["kept_back_loss"] == min(row["kept_back_loss"] for row in rows)
-    assert {"kept_back_accuracy", "kept_back_accuracy_nearest"} <= facts.keys()
+    assert facts["kept_back_mask_accuracy"] >= 0
+    assert "the frame shows its own unit" in facts["figures_are_of"]
+    assert "speech kept back (1 utterances), at frames that show" in "".join(capsys.readouterr())

@@ -1,4 +1,4 @@
-"""The loss on hidden units, utterances in a row, masks, and guesses without a model."""
+"""The loss on hidden units, utterances in a row, and masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pipeline.recipe import BertSettings
 from stages.units import attention
 from stages.units.attention import packed
 from stages.units.bert import bert_config
-from stages.units.guesses import EPOCH, Validation, nearest_seen
 from stages.units.masked_units import Batch, MaskedUnits, hidden_states, losses
 
 SIZE = 28
@@ -159,47 +158,3 @@ def test_spans_of_drawn_lengths_are_a_setting(tokens: dict[str, Any]) -> None:
     ends = [np.flatnonzero(np.diff(np.r_[0, m.astype(int), 0])) for m in (static_F, drawn_F)]
     shortest = [int((e[1::2] - e[::2])[:-1].min()) for e in ends]
     assert shortest == [10, 1]
-
-
-@pytest.mark.parametrize(
-    ("hidden", "nearest"),
-    [
-        ([0, 1, 1, 1, 0], [0, 0, 0, 4, 4]),  # a tie goes to the left
-        ([1, 1, 0, 0, 1], [2, 2, 2, 3, 3]),
-        ([1, 1, 1], [0, 1, 2]),
-        ([0, 0], [0, 1]),
-    ],
-)
-def test_the_nearest_frame_that_is_seen(hidden: list[int], nearest: list[int]) -> None:
-    assert nearest_seen(np.array(hidden, bool)).tolist() == nearest
-
-
-def validation(tokens: dict[str, Any], batch_frames: int = 50) -> Validation:
-    """On the first two utterances; frequencies are those of the others."""
-    units = masked(tokens)
-    return Validation(units, NAMES[:2], NAMES[2:], batch_frames, SIZE, "fp32", "cpu")
-
-
-def test_validation_compares_with_guesses_that_need_no_model(model: BertForMaskedLM) -> None:
-    with packed(model):
-        told = validation({name: np.full(30, 7) for name in NAMES}).figures(model)
-        assert told["kept_back_accuracy_most_frequent"] == 1
-        assert told["kept_back_accuracy_nearest"] == 1
-        share = (6 * 30 + 1) / (6 * 30 + SIZE)
-        assert told["kept_back_loss_frequencies"] == pytest.approx(-np.log(share), abs=1e-5)
-        changing = {name: 3 + np.arange(30) % 25 for name in NAMES}
-        told = validation(changing).figures(model)
-        assert told["kept_back_accuracy_nearest"] == 0
-        assert told["kept_back_accuracy_most_frequent"] < 0.2
-
-
-def test_figures_are_means_over_hidden_frames_however_they_are_batched(
-    tokens: dict[str, Any], model: BertForMaskedLM
-) -> None:
-    units = masked(tokens)
-    with packed(model), torch.no_grad():
-        losses_M, right_M = losses(model, units.batch(NAMES[:2], EPOCH))
-        one, many = (validation(tokens, n).figures(model) for n in (1000, 5))
-    assert one["kept_back_loss"] == pytest.approx(losses_M.mean().item(), abs=2e-5)
-    assert one["kept_back_accuracy"] == pytest.approx(right_M.float().mean().item(), abs=1e-5)
-    assert one == pytest.approx(many, abs=2e-5)
