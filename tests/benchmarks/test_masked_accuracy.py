@@ -1,0 +1,76 @@
+"""A stored BERT, measured again, has the figures that stage 3 wrote beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.recipe import BertSettings
+from pipeline.stage import StepContext
+from stages.units import bert
+from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
+from stages.units.vocabulary import Vocabulary, combinations
+from tests.benchmarks.masked_accuracy import measure
+
+SETTINGS = BertSettings(
+    layers=1,
+    dim=16,
+    ffn_dim=32,
+    heads=2,
+    positions=64,
+    batch_frames=300,
+    updates=2,
+    warmup_updates=1,
+    validate_every=1,
+    precision="fp32",
+)
+
+
+@pytest.fixture
+def stored(context: Callable[..., StepContext], tmp_path: Path) -> Path:
+    """A BERT in a store: two utterances of fifty were kept back from it."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(1)
+    units, vocabulary = tmp_path / "discretize-01", tmp_path / "discretize-02"
+    units.mkdir()
+    rows = {f"u{n}": rng.integers(0, 5, (40, 2)).astype(np.int16) for n in range(50)}
+    write_shard(shard_path(units, 0), list(rows), list(rows.values()))
+    facts = {"utterances": len(rows), "groups": 2, "codes": 5}
+    (units / FACTS).write_text(facts_text(facts))
+    vocabulary.mkdir()
+    codebook_GVD = rng.standard_normal((2, 5, 4)).astype(np.float32)
+    Vocabulary.create(list(combinations(2, 5)), codebook_GVD).save(vocabulary)
+    ctx = context("bert", {"units/train": units, "vocabulary": vocabulary})
+    bert.pretrain(ctx, settings=SETTINGS, seed=3)
+    stamp = {
+        "settings": SETTINGS.signed() | {"seed": 3},
+        "input_signatures": {"units/train": "01", "vocabulary": "02"},
+    }
+    folder = tmp_path / "bert-03"
+    ctx.folder.rename(folder)
+    (folder / "stamp.json").write_text(json.dumps(stamp))
+    return folder
+
+
+def test_the_figures_of_stage_3_come_out_again(stored: Path) -> None:
+    told = measure(stored)
+    assert (told["speech"], told["utterances"]) == ("kept back", 2)
+    assert len(told["pretraining.json"]) == 7
+    assert told["furthest_from_pretraining.json"] < 2e-5
+
+
+def test_figures_of_before_are_compared_over_all_chosen_frames(stored: Path) -> None:
+    path = stored / "pretraining.json"
+    facts: dict[str, Any] = json.loads(path.read_text())
+    before = {k: v for k, v in facts.items() if "_mask_" not in k}
+    before |= {"kept_back_loss": before["kept_back_loss"] + 0.5}
+    path.write_text(json.dumps(before))
+    told = measure(stored)
+    assert set(told["pretraining.json"]) == {"kept_back_loss", "kept_back_accuracy"}
+    assert told["furthest_from_pretraining.json"] == pytest.approx(0.5, abs=2e-5)
