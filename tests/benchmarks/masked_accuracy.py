@@ -73,6 +73,8 @@ def measure(folder: Path) -> dict[str, Any]:
     model = BertForMaskedLM.from_pretrained(folder).eval()
     with packed(model):
         found = validation.by_fate(model)
+    for each in found.values():
+        each["frames"] = int(each["frames"])
     figures = {k: v for k, v in told.items() if k.startswith(f"{split.what}_") and k != COUNT}
     return {
         "bert": folder.name,

@@ -242,7 +242,9 @@ def test_where_nothing_is_kept_back_no_figure_says_so(
     facts = json.loads((ctx.folder / "pretraining.json").read_text())
     assert facts["kept_back_utterances"] == 0
     assert "trained on" in facts["weights_chosen_on"]
-    assert not any(k.startswith(("kept_back_loss", "kept_back_acc", "kept_back_mask")) for k in told_in(facts))
+    assert not any(
+        k.startswith(("kept_back_loss", "kept_back_acc", "kept_back_mask")) for k in told_in(facts)
+    )
     assert 0 < facts["trained_on_accuracy"] < 1
     said = "".join(capsys.readouterr())
     assert "nothing kept back (that takes 25 utterances)" in said
