@@ -120,6 +120,9 @@ def _check(rows: Any, path: Path) -> None:
     for row in rows:
         lacks = [key for key in COMPARED if key not in row]
         lacks += [k for k in NUMBERS if k in row and not isinstance(row[k], int | float)]
+        samples = row.get("bootstrap_samples")
+        if samples is not None and not (isinstance(samples, int) and samples > 0):
+            lacks.append("bootstrap_samples")
         if lacks:
             raise UserError(
                 f"{path} holds no results.",

@@ -196,7 +196,12 @@ class DecodeSettings(Section):
 class ScoreSettings(Section):
     """Statistics of the table."""
 
-    bootstrap_samples: int = Field(1000, ge=100)
+    bootstrap_samples: int = Field(
+        1000,
+        ge=100,
+        description="test sets drawn for an interval: of a row, of several seeds and folds "
+        "together, and of the difference of a pair (there the larger one of the two)",
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1)
 
 

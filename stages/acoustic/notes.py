@@ -9,6 +9,7 @@ from stages.acoustic.decoding import BLANK_SHARE
 from stages.prepare.text import RULE
 
 Row = Mapping[str, Any]
+MOST_MODELS = 5  # of a budget, that are named and not counted
 
 
 def notes(rows: Sequence[Row], summaries: Sequence[Row]) -> str:
@@ -27,6 +28,7 @@ def notes(rows: Sequence[Row], summaries: Sequence[Row]) -> str:
         _language_model(rows),
         _overlap_note(rows),
         _tuning(rows),
+        *at_edge(rows),
         *_chosen(rows),
         *_dev_note(rows),
         *(f"**{line}.**" for line in only_blanks(rows)),
@@ -157,6 +159,41 @@ def _weights(row: Row, with_seed: bool) -> str:
         f"{row['budget']}{seed} {row['decoder']} lm_weight {row['lm_weight']:g}, word_score "
         f"{row['word_score']:g} (dev {100 * row['dev_wer']:.1f} %)"
     )
+
+
+def at_edge(rows: Sequence[Row]) -> list[str]:
+    """One line on the weights whose best value ends the grid, with where; else none."""
+    several = {key: len({row[key] for row in rows}) > 1 for key in ("fold", "seed")}
+    # (setting, decoder) -> budget -> whether it is so, of each model; the same for every test set.
+    found: dict[tuple[str, str], dict[str, dict[str, bool]]] = {}
+    for key in ("lm_weights", "word_scores"):
+        for row in rows:
+            if row.get("at_edge") is not None:
+                names = [str(row["fold"])] if several["fold"] else []
+                names += [f"seed {row['seed']}"] if several["seed"] else []
+                of_budget = found.setdefault((key, row["decoder"]), {})
+                models = of_budget.setdefault(row["budget"], {})
+                models[" ".join(names)] = key in row["at_edge"]
+    told = []
+    for (key, decoder), budgets in found.items():
+        where = [_which(budget, models) for budget, models in budgets.items()]
+        if any(where):
+            told.append(f"decode.{key} of {decoder} with {', '.join(filter(None, where))}")
+    if not told:
+        return []
+    return [
+        "The best weight on dev was the first or last of its grid, so that a wider grid might give "
+        f"fewer errors: {'; '.join(told)}."
+    ]
+
+
+def _which(budget: str, models: Mapping[str, bool]) -> str:
+    """`2min`, `2min (lucas, theo)` or `2min (7 of 10)`; nothing where it is so of no model."""
+    names = [name for name, is_so in models.items() if is_so]
+    if len(names) in (0, len(models)):
+        return budget if names else ""
+    few = len(names) <= MOST_MODELS
+    return f"{budget} ({', '.join(names) if few else f'{len(names)} of {len(models)}'})"
 
 
 def _chosen(rows: Sequence[Row]) -> list[str]:

@@ -17,7 +17,6 @@ from stages.acoustic import bootstrap
 from stages.acoustic.results import Row
 from stages.acoustic.summary import (
     LENGTHS,
-    SAMPLES,
     Errors,
     Metric,
     System,
@@ -44,7 +43,10 @@ FIELDS = (
     "utterances",
     "left_out",
     "resampled",
+    "speakers",
+    "speakers_better",
 )
+LEVEL = 1e-9  # errors that differ by less are equal: means over seeds round
 DIFFERS = {"system": "recipe", "decoder": "decoder", "budget": "budget"}
 
 
@@ -53,7 +55,8 @@ def compare_pairs(systems: Sequence[System], metric: Metric, against: str) -> li
 
     A pair without a common utterance has none: `without_partner` tells it. `difference` is the
     first's rate less that of what it is compared `against`, with its interval; `left_out` counts
-    utterances that one has alone, if only in one fold.
+    utterances that one has alone, if only in one fold; `speakers_better` those of the `speakers`
+    with fewer errors by the first.
 
     Args:
         systems: as `summary.systems` sorts them.
@@ -186,7 +189,9 @@ def _compared(kind: Kind, first: System, second: System, metric: Metric) -> Row 
             )
     errors, lengths, speakers = by_voice({key: ours[key] for key in common})
     other_errors, _, _ = by_voice({key: theirs[key] for key in common})
-    found = bootstrap.compare(errors, other_errors, lengths, speakers, SAMPLES, first.confidence)
+    samples = max(first.samples, second.samples)
+    found = bootstrap.compare(errors, other_errors, lengths, speakers, samples, first.confidence)
+    better = _better(errors, other_errors, speakers)
     row = first.first
     return {
         "kind": kind,
@@ -202,7 +207,19 @@ def _compared(kind: Kind, first: System, second: System, metric: Metric) -> Row 
         "utterances": _unique(common),
         "left_out": _unique(ours.keys() ^ theirs.keys()),
         "resampled": found.resampled,
+        "speakers": len(better),
+        "speakers_better": sum(better.values()),
     }
+
+
+def _better(
+    errors: Sequence[float], other_errors: Sequence[float], speakers: Sequence[str]
+) -> dict[str, bool]:
+    """Of each speaker, whether the first has fewer errors; all three are by utterance."""
+    extra = dict.fromkeys(speakers, 0.0)
+    for ours, theirs, speaker in zip(errors, other_errors, speakers, strict=True):
+        extra[speaker] += ours - theirs
+    return {speaker: sum_ < -LEVEL for speaker, sum_ in extra.items()}
 
 
 def _unique(keys: Iterable[Utterance]) -> int:

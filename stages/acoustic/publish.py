@@ -115,6 +115,7 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         corpus=recipe.corpus.kind,
         closed_grammar=recipe.corpus.closed_grammar,
         settings=settings_by_stage(recipe, model),
+        bootstrap_samples=recipe.score.bootstrap_samples,
     )
 
 

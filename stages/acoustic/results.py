@@ -45,6 +45,7 @@ class Scored:
         corpus: its kind.
         closed_grammar: whether the recipe says that the corpus' sentences come of one.
         settings: what the model was trained with, as `trained_with` hashes it.
+        bootstrap_samples: the recipe's, which the score step has drawn as well.
     """
 
     scores: Path
@@ -65,6 +66,7 @@ class Scored:
     corpus: str = ""
     closed_grammar: bool = False
     settings: Mapping[str, str] | None = None
+    bootstrap_samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
         "lm_vocabulary": lm["vocabulary"],
         "confidence": told["confidence"],
         **{key: score[key] for key in (*beside, *weights)},
+        "at_edge": score.get("at_edge"),  # None: scored by an older version
+        "bootstrap_samples": scored.bootstrap_samples,
         "settings": scored.settings,
         **_trained(scored.model),
     }

@@ -61,7 +61,9 @@ def run(ctx: StepContext, settings: ScoreSettings) -> None:
         }
         score = _entry(scored, rows, settings)
         chosen = {key: weights[key] for key in ("lm_weight", "word_score", "dev_wer")}
-        told["scores"].append({"decoder": name, **score, **chosen})
+        # None: not told, by a decode step of an older version.
+        edge = {"at_edge": weights.get("at_edge")}
+        told["scores"].append({"decoder": name, **score, **chosen, **edge})
         counts |= scored.lengths()
         counts.setdefault("decoders", {})[name] = scored.errors()
         confused[name] = confusions(scored.aligned.values())

@@ -27,7 +27,7 @@ from stages.acoustic.counts_file import Key, UtteranceCounts
 from stages.acoustic.results import Results, Row
 
 Metric = Literal["wer", "cer"]
-SAMPLES = 10_000
+SAMPLES = 10_000  # where a row does not tell it, as results of older versions
 CONFIDENCE = 0.95  # where a row does not tell it
 LENGTHS = {"wer": "reference_words", "cer": "reference_chars"}
 
@@ -61,6 +61,11 @@ class System:
     def confidence(self) -> float:
         """Of the intervals."""
         return float(self.first.get("confidence", CONFIDENCE))
+
+    @property
+    def samples(self) -> int:
+        """Test sets to be drawn for an interval: the most that one of its rows tells."""
+        return max(row.get("bootstrap_samples") or SAMPLES for row in self.rows)
 
     def rate(self, metric: Metric) -> float | None:
         """Errors of all folds over their words, each fold the mean of its seeds.
@@ -179,7 +184,8 @@ def _interval(system: System, metric: Metric) -> Interval | None:
     if system.counts is None:
         return None
     errors, lengths, speakers = by_voice(system.utterances(metric))
-    return _bootstrapped(tuple(errors), tuple(lengths), tuple(speakers), system.confidence)
+    drawn = tuple(errors), tuple(lengths), tuple(speakers)
+    return _bootstrapped(*drawn, system.samples, system.confidence)
 
 
 @lru_cache(maxsize=1024)  # the table, RESULTS.md and the picture all ask
@@ -187,9 +193,10 @@ def _bootstrapped(
     errors: tuple[float, ...],
     lengths: tuple[int, ...],
     speakers: tuple[str, ...],
+    samples: int,
     confidence: float,
 ) -> Interval:
-    return bootstrap.interval(errors, lengths, speakers, SAMPLES, confidence)
+    return bootstrap.interval(errors, lengths, speakers, samples, confidence)
 
 
 def by_voice(

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from stages.acoustic import pairs, published_wer
+from stages.acoustic.bootstrap import SPEAKERS_TO_RESAMPLE
 from stages.acoustic.published_wer import Published
 from stages.acoustic.results import Results, Row
 from stages.acoustic.summary import Metric, summarise, systems
@@ -36,6 +37,10 @@ COMPARED = (
     "dev_seconds",
 )  # what a row of results.json must hold to be compared
 DEVIATIONS = ("sd_of_seeds", "mean_of_folds", "sd_of_folds")
+FEW_SPEAKERS = (
+    "Speakers better: of how many the first makes fewer errors; intervals that are drawn within a "
+    "few speakers say nothing of other speakers."
+)
 KINDS = {
     "system": "Systems against {against}",
     "decoder": "Decoders against each other",
@@ -116,6 +121,8 @@ def format_pairs(rows: Sequence[Row], fmt: Format, alone: Sequence[str] = ()) ->
     left = max(row["left_out"] for row in rows)
     if left:
         notes += f" Up to {left} utterances that only one of two has are left out."
+    if has_few_speakers(rows):
+        notes += f" {FEW_SPEAKERS}"
     return "\n\n".join([*parts, notes, *(["\n".join(alone)] if alone else [])])
 
 
@@ -212,6 +219,8 @@ def paired_lines(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     metric = rows[0]["metric"].upper()
     header = ["system", "budget", "decoder", "test set", "against", f"{metric} %", "against's"]
     header += ["difference", "P(better)", "utterances"]
+    few = has_few_speakers(rows)
+    header += ["speakers better"] if few else []
     body = []
     for row in rows:
         line = [row[name] for name in ("recipe", "budget", "decoder", "test_set", "against")]
@@ -219,8 +228,15 @@ def paired_lines(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         low, high = 100 * row["low"], 100 * row["high"]
         line.append(f"{100 * row['difference']:+.1f} [{low:+.1f}, {high:+.1f}]")
         line.append(f"{row['probability_of_improvement']:.3f}")
-        body.append([*line, str(row["utterances"])])
+        line.append(str(row["utterances"]))
+        line += [f"{row['speakers_better']} of {row['speakers']}"] if few else []
+        body.append(line)
     return header, body
+
+
+def has_few_speakers(pairs: Sequence[Row]) -> bool:
+    """Whether some of the pairs are of so few that utterances are drawn within speakers."""
+    return any(row["speakers"] < SPEAKERS_TO_RESAMPLE for row in pairs)
 
 
 def percent(rate: float | None) -> str:

@@ -9,7 +9,13 @@ from stages.acoustic.counts_file import Key
 from stages.acoustic.report import by_speaker, most_frequent
 from stages.acoustic.results import Confusions
 from stages.acoustic.summary import Metric, System
-from stages.acoustic.tables import KINDS, paired_lines, percent
+from stages.acoustic.tables import (
+    FEW_SPEAKERS,
+    KINDS,
+    has_few_speakers,
+    paired_lines,
+    percent,
+)
 from stages.report.tables import Table, capital, decoder_name, of_words
 
 SPEAKERS_AT_ALL_BUDGETS = 12  # more are told for the largest budget alone
@@ -120,6 +126,8 @@ def pairs(scored: Sequence[System], against: str, metric: Metric) -> tuple[list[
     )
     if left:
         told += f" Up to {left} utterances that only one of two has are left out."
+    if has_few_speakers(rows):
+        told += f" {FEW_SPEAKERS}"
     return tables, f"{told} {alone}".strip()
 
 

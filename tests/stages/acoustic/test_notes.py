@@ -134,3 +134,37 @@ def test_rows_name_the_splits_that_folds_share(
         mine = [t for t in told if t.test_set == name]
         assert len({t.test_split for t in mine}) == different
         assert len({t.dev_split for t in mine}) == 2
+
+
+def test_weights_at_the_edge_of_the_grid_are_told_in_one_line() -> None:
+    start = "The best weight on dev"
+
+    def beam(fold: str | None, budget: str, edges: list[str] | None, **changes: Any) -> Row:
+        told = {"lm_weight": 4.0, "word_score": 1.0, "dev_wer": 0.5, "decoder": "lexicon_beam"}
+        return row(fold=fold, budget=budget, at_edge=edges, **told, **changes)
+
+    assert note([row(at_edge=[]), beam(None, "all", [])], start) == []
+    assert note([row(), beam(None, "all", None)], start) == []  # not known
+    (told,) = note([beam(None, "2min", ["lm_weights"]), beam(None, "all", [])], start)
+    assert told.endswith("fewer errors: decode.lm_weights of lexicon_beam with 2min.")
+    folds = [
+        beam(fold, budget, edges, test_set=test_set)
+        for test_set in ("test", "blind")  # tuned once for both
+        for budget, each in (
+            ("2min", {"anna": ["lm_weights"], "bert": [], "carl": ["lm_weights", "word_scores"]}),
+            ("all", {"anna": ["lm_weights"], "bert": ["lm_weights"], "carl": ["lm_weights"]}),
+        )
+        for fold, edges in each.items()
+    ]
+    (told,) = note(folds, start)
+    assert told.endswith(
+        "decode.lm_weights of lexicon_beam with 2min (anna, carl), all; "
+        "decode.word_scores of lexicon_beam with 2min (carl)."
+    )
+    many = [
+        beam(str(n), "1h", ["word_scores"] if n < 6 else [], seed=s)
+        for n in range(8)
+        for s in (1, 2)
+    ]
+    (told,) = note(many, start)
+    assert told.endswith("decode.word_scores of lexicon_beam with 1h (12 of 16).")

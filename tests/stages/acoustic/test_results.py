@@ -151,6 +151,20 @@ def test_rows_hold_what_the_contract_names(tmp_path: Path) -> None:
     assert (rows[0]["test_rejected"], rows[0]["dev_rejected"]) == (7, 3)
 
 
+def test_rows_tell_which_weights_lie_at_the_edge_of_the_grid(tmp_path: Path) -> None:
+    source = decoded(tmp_path / "decoded", greedy=GREEDY, beam=BEAM)
+    told = json.loads((source / "weights.json").read_text())
+    told["decoders"]["beam"] = told["decoders"]["beam"] | {"at_edge": ["lm_weights"]}
+    (source / "weights.json").write_text(json.dumps(told))
+    folder = tmp_path / "scores"
+    folder.mkdir()
+    ctx = StepContext(folder, {"hypotheses": source}, "cpu", folder)
+    score_stage.run(ctx, ScoreSettings(bootstrap_samples=200))
+    rows = results.merge([finished(tmp_path, folder, bootstrap_samples=200)])
+    assert [row["at_edge"] for row in rows] == [None, ["lm_weights"]]
+    assert {row["bootstrap_samples"] for row in rows} == {200}
+
+
 def test_rows_are_sorted_by_hours_of_labels(tmp_path: Path) -> None:
     scores = scored(tmp_path)
     runs = [

@@ -57,6 +57,22 @@ def test_the_interval_is_of_utterances_whose_errors_are_averaged_over_seeds() ->
     assert row["wer_low"] < row["wer"] < row["wer_high"]
 
 
+def test_as_many_sets_are_drawn_for_seeds_and_pairs_as_the_recipe_says() -> None:
+    first, second = [0, 3, 5, 9, 2, 7, 1, 8], [1, 3, 4, 9, 3, 7, 0, 6]
+    a = made("a", (None, 1, first), (None, 2, first), bootstrap_samples=150)
+    b = made("b", (None, 1, second), bootstrap_samples=300)
+    row = tables.compare([a])[0]
+    lengths, names = [WORDS] * 8, ["ann"] * 8
+    expected = bootstrap.interval(first, lengths, names, 150, 0.9)
+    assert (row["wer_low"], row["wer_high"]) == (expected.low, expected.high)
+    assert expected != bootstrap.interval(first, lengths, names, 10_000, 0.9)
+    (pair,) = paired(a, b)
+    told = bootstrap.compare(second, first, lengths, names, 300, 0.9)  # the more of both
+    assert pair["probability_of_improvement"] == told.probability
+    other = bootstrap.compare(second, first, lengths, names, 10_000, 0.9)
+    assert told.probability != other.probability
+
+
 def shared(recipe: str, *runs: tuple[str, int, Sequence[int]]) -> Results:
     """Results of folds that have one test set."""
     told = made(recipe, *runs)
@@ -163,6 +179,25 @@ def test_a_pair_is_the_paired_bootstrap_of_means_over_seeds() -> None:
     told = bootstrap.compare(ours, theirs, [WORDS] * 4, ["ann"] * 4, 10_000, 0.9)
     assert (row["difference"], row["low"], row["high"]) == (told.difference, told.low, told.high)
     assert row["probability_of_improvement"] == told.probability
+
+
+def of_speakers(recipe: str, *errors: int) -> Results:
+    """Two utterances of each of several speakers, the second without errors."""
+    return made(recipe, *((f"f{n}", 1, [e, 0]) for n, e in enumerate(errors)))
+
+
+def test_of_few_speakers_it_is_told_for_how_many_the_first_is_better() -> None:
+    a, b = of_speakers("a", 5, 5, 5, 5, 5), of_speakers("b", 1, 4, 5, 6, 4)
+    (row,) = paired(a, b)
+    assert (row["speakers"], row["speakers_better"]) == (5, 3)  # level with one, worse in one
+    shown = tables.format_pairs([row], "md")
+    assert "| speakers better   |" in shown and "| 3 of 5 " in shown
+    assert "drawn within a few speakers say nothing of other speakers." in shown
+    (reverse,) = paired(a, b, against="b")
+    assert reverse["speakers_better"] == 1
+    (row,) = paired(of_speakers("a", *[5] * 10), of_speakers("b", *[4] * 10))
+    assert (row["speakers"], row["speakers_better"]) == (10, 10)  # they are drawn themselves
+    assert "peakers better" not in tables.format_pairs([row], "md")
 
 
 def test_decoders_and_budgets_of_one_system_are_paired_too() -> None:
