@@ -1,0 +1,123 @@
+"""Figures of the README's tables of systems are those of the committed results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pipeline import comparison
+from stages.acoustic import tables
+from stages.acoustic.results import Results, Row
+from stages.acoustic.summary import Metric
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "recipes" / "results"
+PAGES = [ROOT / "README.md", RESULTS / "README.md"]
+METRICS: dict[str, Metric] = {"digits": "wer", "speechocean": "cer"}  # by a system's first part
+SYSTEM = re.compile(r"`(\w+)`")
+BUDGET = re.compile(r"(\d+(?:s|min|h)|all)\b")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A system's line of a table: its figures by budget, without marks; empty ones left out."""
+
+    page: str
+    system: str
+    figures: dict[str, str]
+
+    @property
+    def family(self) -> str:
+        return self.system.partition("_")[0]
+
+
+def lines(page: str, text: str) -> Iterator[Line]:
+    """The lines of all tables whose header starts with `system` and whose cells name one."""
+    header: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            header = []
+            continue
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        header = header or cells
+        named = SYSTEM.match(cells[0])
+        if header[0] != "system" or named is None:
+            continue
+        budgets = [BUDGET.match(name) for name in header]
+        assert any(budgets), f"{page}: no budget in {header}"
+        cells += [""] * (len(header) - len(cells))
+        figures = {
+            budget[1]: cell.replace("*", "")
+            for budget, cell in zip(budgets, cells, strict=True)
+            if budget and cell
+        }
+        yield Line(page, named[1], figures)
+
+
+LINES = [
+    line for page in PAGES for line in lines(str(page.relative_to(ROOT)), page.read_text("utf-8"))
+]
+
+
+@cache
+def measured(system: str) -> dict[str, Row]:
+    """By budget, the greedy figures as `vqasr compare` tells them."""
+    found = comparison.read(str(RESULTS / system), ROOT / "exp")
+    greedy = [row for row in found.rows if row["decoder"] == "greedy"]
+    return {row["budget"]: row for row in tables.compare([Results(greedy, found.counts)])}
+
+
+def differences(line: Line) -> list[str]:
+    """What a line tells otherwise than the results do."""
+    if not (RESULTS / line.system / "results.json").is_file():
+        return [f"{line.system} has no results in recipes/results"]
+    if line.family not in METRICS:
+        return [f"{line.system}: of which metric? {', '.join(METRICS)} are known"]
+    metric, rows, wrong = METRICS[line.family], measured(line.system), []
+    for budget, told in line.figures.items():
+        if budget not in rows:
+            wrong.append(f"{line.system} {budget}: {told}, and there are no results of it")
+            continue
+        figure, comma, deviation = told.partition(", sd ")
+        expected = tables.interval(rows[budget], metric)
+        if comma:
+            deviation_of = tables.percent(rows[budget][f"{metric}_sd_of_folds"])
+            figure, expected = f"{figure}, sd {deviation}", f"{expected}, sd {deviation_of}"
+        if figure != expected:
+            wrong.append(f"{line.system} {budget}: {told}, measured {expected}")
+    return wrong
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.page}-{line.system}")
+def test_a_figure_of_a_table_is_that_of_the_results(line: Line) -> None:
+    assert differences(line) == []
+
+
+def test_the_readme_has_figures_of_each_corpus() -> None:
+    """Else nothing would have been compared."""
+    told = {line.family for line in LINES if line.page == "README.md" and line.figures}
+    assert told == set(METRICS)
+
+
+@pytest.mark.parametrize(
+    "row, wrong",
+    [
+        ("| `digits_log_mel`: x | LSTM | **36.5** [34.6, 38.4] | |", ""),
+        ("| `digits_log_mel`: x | LSTM | **36.6** [34.6, 38.4] | |", "2min: 36.6"),
+        ("| `digits_log_mel`: x | LSTM | 36.5 [34.6, 38.5] | |", "2min: 36.5 [34.6, 38.5]"),
+        ("| `digits_log_mel`: x | LSTM | 36.5 | |", "2min: 36.5, measured 36.5 ["),
+        ("| `digits_log_mel`: x | LSTM | | 30.8 [29.0, 32.7], sd 1.0 |", "sd 1.0"),
+        ("| `digits_log_mel`: x | LSTM | | | 1.0 [1.0, 1.0] |", "no results of it"),
+        ("| `digits_nobody`: x | LSTM | | |", "digits_nobody has no results"),
+        ("| no system | LSTM | 1.0 [0.9, 1.1] | |", ""),
+    ],
+)
+def test_a_wrong_figure_would_be_found(row: str, wrong: str) -> None:
+    text = f"| system | encoder | 2min | 5min | 3h |\n|---|---|---|---|---|\n{row}\n"
+    found = "".join(told for line in lines("a page", text) for told in differences(line))
+    assert wrong in found if wrong else found == ""
