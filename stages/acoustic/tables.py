@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from stages.acoustic import pairs, published_wer
 from stages.acoustic.bootstrap import SPEAKERS_TO_RESAMPLE
+from stages.acoustic.corpora import by_corpus
 from stages.acoustic.published_wer import Published
 from stages.acoustic.results import Results, Row
 from stages.acoustic.summary import Metric, summarise, systems
@@ -54,9 +55,20 @@ def compare(results: Iterable[Results]) -> list[Row]:
 
 
 def format_table(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> str:
-    """`rows` from `compare`; for people with a second table where there are seeds or folds."""
+    """`rows` from `compare`; for people with a second table where there are seeds or folds.
+
+    For people each corpus has tables of its own: a budget of one is not that of another.
+    """
     if fmt in ("csv", "json"):
         return _for_programs(rows, fmt, tuple(rows[0]) if rows else COMPARED)
+    corpora = by_corpus(rows)
+    if len(corpora) > 1:
+        told = (f"{title}:\n\n{_of_corpus(mine, fmt, metric)}" for title, mine in corpora.items())
+        return "\n\n".join(told)
+    return _of_corpus(rows, fmt, metric)
+
+
+def _of_corpus(rows: Sequence[Row], fmt: Format, metric: Metric) -> str:
     text = "\n\n".join([_table(*_crossed(rows, metric), fmt), *_unequal_folds(rows)])
     spread = deviations(rows, fmt, metric)
     if spread:

@@ -297,6 +297,35 @@ def test_budgets_of_another_length_stand_in_one_line() -> None:
     assert "1.0 min to 2.0 min" in lines[2]
 
 
+def test_systems_of_different_corpora_stand_in_tables_of_their_own() -> None:
+    a = made("a", (None, 1, [2]), corpus="digits")
+    b = made("b", (None, 1, [3]), corpus="tsv", budget_seconds=300.0)
+    c = made("c", (None, 1, [4]), corpus="digits")
+    of_old = made("d", (None, 1, [5]))  # does not tell its corpus, and is of as many words
+    lines = tables.format_table(tables.compare([a, b, c, of_old]), "md").splitlines()
+    assert [line for line in lines if line.startswith("Corpus")] == [
+        "Corpus digits (a, c, d):",
+        "Corpus tsv (b):",
+    ]
+    header, _, of_digits = lines[2:5]
+    assert [cell.strip() for cell in header.split("|")[3:6]] == ["a greedy", "c greedy", "d greedy"]
+    assert "20.0" in of_digits and "40.0" in of_digits and "30.0" not in of_digits
+    assert " to " not in "".join(lines)
+    alike = tables.format_table(tables.compare([a, c]), "md")
+    assert "Corpus" not in alike and len(alike.splitlines()) == 3
+
+
+def test_corpora_of_one_kind_are_told_apart_by_their_words() -> None:
+    a, b = made("a", (None, 1, [2]), corpus="tsv"), made("b", (None, 1, [2, 3]), corpus="tsv")
+    text = tables.format_table(tables.compare([a, b]), "table")
+    assert "Corpus tsv (a):" in text and "Corpus tsv (b):" in text
+    other_folds = made("b", ("x", 1, [2, 3]), corpus="tsv")  # no evidence of another corpus
+    assert "Corpus" not in tables.format_table(tables.compare([a, other_folds]), "table")
+    of_old = made("d", ("x", 1, [2]))  # it does not tell its corpus, and nothing shows it
+    text = tables.format_table(tables.compare([a, of_old]), "table")
+    assert "A corpus that is not named (d):" in text
+
+
 def test_programs_get_a_row_per_system_or_pair() -> None:
     a = made("a", ("x", 1, [2]), ("y", 1, [4]))
     b = made("b", ("x", 1, [2]), ("y", 1, [3]))
