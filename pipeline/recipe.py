@@ -197,7 +197,7 @@ class ScoreSettings(Section):
     """Statistics of the table."""
 
     bootstrap_samples: int = Field(
-        1000,
+        10_000,
         ge=100,
         description="test sets drawn for an interval: of a row, of several seeds and folds "
         "together, and of the difference of a pair (there the larger one of the two)",
