@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stages.acoustic.decoding import Outputs
     from stages.acoustic.search import Decoded, Search
 
-    LogProbs = Mapping[str, NDArray[np.floating[Any]]]
     Cached = Mapping[str, NDArray[np.float32]]
 
-VERSION = 3
+VERSION = 4
 WEIGHTS = "weights.json"
 
 
@@ -48,7 +48,7 @@ def decode_test(ctx: StepContext, *, settings: DecodeSettings) -> None:
 
 
 def cached_log_probs(
-    ctx: StepContext, compute: Callable[[], LogProbs]
+    ctx: StepContext, compute: Callable[[], Outputs]
 ) -> dict[str, NDArray[np.float32]]:
     """The step's log-probabilities by utterance: those of a killed run, else what is computed.
 
@@ -181,7 +181,8 @@ def _in_lm_text(ctx: StepContext, manifest: Manifest) -> int | None:
 def _write(ctx: StepContext, name: str, found: Mapping[str, Decoded], manifest: Manifest) -> None:
     from stages.acoustic import decoding, written
 
-    written.write(ctx.folder, name, found, manifest)
+    filled = decoding.read_filled(ctx.folder / decoding.LOG_PROBS)
+    written.write(ctx.folder, name, found, manifest, filled)
     share = decoding.empty_share({i: decoded.text for i, decoded in found.items()})
     if share > decoding.BLANK_SHARE:
         ctx.say(

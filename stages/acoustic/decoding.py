@@ -5,7 +5,9 @@ Legend: T frames after subsampling, V targets.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     LogProbs = NDArray[np.float32]
 
 LOG_PROBS = "log_probs.safetensors"
+FILLED = "filled"  # in that file's metadata
 BLANK_SHARE = 0.95  # of empty hypotheses, above which a model is said to emit only blanks
 
 
@@ -58,12 +61,27 @@ def build(name: str, folder_lm: Path, settings: DecodeSettings) -> Decoder:
     return decoder
 
 
-def write_log_probs(path: Path, log_probs: Mapping[str, NDArray[np.floating[Any]]]) -> None:
-    """Write one (T, V) array per utterance id, as float32 in a safetensors file.
+@dataclass(frozen=True)
+class Outputs:
+    """What an acoustic model says of a split.
+
+    Attributes:
+        log_probs: one (T, V) array per utterance id.
+        filled: how many of the T frames the features of the utterance fill, for its times: the
+            last one may reach beyond them.
+    """
+
+    log_probs: Mapping[str, NDArray[np.floating[Any]]]
+    filled: Mapping[str, float]
+
+
+def write_log_probs(path: Path, outputs: Outputs) -> None:
+    """Write one array per utterance id, as float32 in a safetensors file.
 
     Raises:
         RunError: an array holds NaN, or has not two axes.
     """
+    log_probs = outputs.log_probs
     for utterance_id, array_TV in log_probs.items():
         if array_TV.ndim != 2 or np.isnan(array_TV).any():
             raise RunError(
@@ -74,7 +92,7 @@ def write_log_probs(path: Path, log_probs: Mapping[str, NDArray[np.floating[Any]
             )
     arrays = {i: np.ascontiguousarray(log_probs[i], np.float32) for i in sorted(log_probs)}
     part = path.with_name(path.name + ".part")
-    save_file(arrays, part)
+    save_file(arrays, part, {FILLED: json.dumps(dict(outputs.filled), sort_keys=True)})
     part.replace(path)
 
 
@@ -82,6 +100,13 @@ def read_log_probs(path: Path) -> dict[str, LogProbs]:
     """What `write_log_probs` wrote, sorted by utterance id."""
     arrays: dict[str, LogProbs] = load_file(path)
     return {i: arrays[i] for i in sorted(arrays)}
+
+
+def read_filled(path: Path) -> dict[str, float]:
+    """`Outputs.filled` of what `write_log_probs` wrote."""
+    with safe_open(path, framework="numpy") as file:
+        filled: dict[str, float] = json.loads(file.metadata()[FILLED])
+    return filled
 
 
 class LogProbsOnDisk(Mapping[str, "LogProbs"]):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.evaluation import Evaluation
     from pipeline.training import Training
+    from stages.acoustic.decoding import Outputs
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.targets import Targets
 
@@ -177,8 +178,8 @@ def _encoded(lengths: Mapping[str, int], model: AcousticModel) -> dict[str, int]
     return {name: -(-frames // model.encoder.stride) for name, frames in lengths.items()}
 
 
-def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str, NDArray[Any]]:
-    """Log-probabilities (frames, targets) of every utterance of a split, by id.
+def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> Outputs:
+    """Log-probabilities of every utterance of a split.
 
     Those longer than the model has positions are read in windows that overlap.
 
@@ -189,6 +190,7 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str
 
     from pipeline.manifest import Manifest
     from pipeline.training import pad
+    from stages.acoustic.decoding import Outputs
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.windows import log_probs as log_probs_in_windows
 
@@ -220,4 +222,4 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> dict[str
             f"{len(long)} of {len(found)} utterances have more than "
             f"{model.encoder.longest_frames} frames and were read in windows that overlap"
         )
-    return found
+    return Outputs(found, {name: count / model.step for name, count in frames.items()})

@@ -60,6 +60,11 @@ class AcousticModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """The CTC layer keeps torch's own start; encoders come initialised."""
 
+    @property
+    def step(self) -> int:
+        """Input frames that become one CTC frame."""
+        return int(self.encoder.stride * self.config.subsample)
+
     def frames(self, lengths_B: Tensor) -> Tensor:
         """CTC frames of inputs of so many frames."""
         encoded_B = _ceil_div(lengths_B, self.encoder.stride)

@@ -220,15 +220,10 @@ class Utterances:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What was found in one utterance: the best first, and where the words of the best lie.
-
-    Attributes:
-        frames: how many the utterance has.
-    """
+    """What was found in one utterance: the best first, and where the words of the best lie."""
 
     nbest: tuple[Hypothesis, ...]
     times: tuple[TimedWord, ...]
-    frames: int
 
     @property
     def text(self) -> str:
@@ -254,7 +249,7 @@ def decode_one(
     found = decoder.nbest(log_probs_TV, *weights, nbest)
     times = word_times(found[0], log_probs_TV, {targets.blank, targets.boundary})
     bare = tuple(replace(hypothesis, path=(), ends=()) for hypothesis in found)
-    return Decoded(bare, times, len(log_probs_TV))
+    return Decoded(bare, times)
 
 
 def decode_split(

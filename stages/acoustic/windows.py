@@ -65,7 +65,7 @@ def log_probs(model: AcousticModel, feats: NDArray[Any], device: str) -> NDArray
     import numpy as np
     import torch
 
-    step = model.encoder.stride * model.config.subsample
+    step = model.step
     found = []
     for window in windows(len(feats), model.encoder.longest_frames, step):
         piece = torch.from_numpy(feats[window.start : window.stop])[None].to(device)

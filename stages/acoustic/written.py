@@ -11,7 +11,13 @@ from pipeline.manifest import Manifest, Utterance
 from stages.acoustic.search import Decoded
 
 
-def write(folder: Path, name: str, found: Mapping[str, Decoded], manifest: Manifest) -> None:
+def write(
+    folder: Path,
+    name: str,
+    found: Mapping[str, Decoded],
+    manifest: Manifest,
+    filled: Mapping[str, float],
+) -> None:
     """Write what a decoder found in a split, by utterance in the manifest's order.
 
     - `<name>.trn`: `words (utterance-id)`.
@@ -21,11 +27,17 @@ def write(folder: Path, name: str, found: Mapping[str, Decoded], manifest: Manif
       (hyp), what it scored (acoustic, lm, total) and its number of words.
 
     `TimedWord` and `Hypothesis` tell what times, confidence and scores are.
+
+    Args:
+        filled: see `decoding.Outputs`.
     """
     pairs = [(u, found[u.id]) for u in manifest]
     trn = (f"{decoded.text} ({u.id})\n".lstrip() for u, decoded in pairs)
     _write(folder / f"{name}.trn", trn)
-    _write(folder / f"{name}.ctm", (line for u, decoded in pairs for line in _ctm(u, decoded)))
+    _write(
+        folder / f"{name}.ctm",
+        (line for u, decoded in pairs for line in _ctm(u, decoded, filled[u.id])),
+    )
     _write(folder / f"{name}.jsonl", (_json(_row(u, decoded)) for u, decoded in pairs))
     nbest = (_json({"utt_id": u.id, "nbest": _nbest(decoded)}) for u, decoded in pairs)
     _write(folder / f"{name}.nbest.jsonl", nbest)
@@ -62,13 +74,14 @@ def _nbest(decoded: Decoded) -> list[dict[str, Any]]:
     ]
 
 
-def _ctm(utterance: Utterance, decoded: Decoded) -> Iterable[str]:
-    """The lines of one utterance, over which its frames are spread evenly.
+def _ctm(utterance: Utterance, decoded: Decoded, filled: float) -> Iterable[str]:
+    """The lines of one utterance, over which its features are spread evenly.
 
-    A front-end's frames begin and end within half a window of that.
+    A front-end's features begin and end within half a window of that. The last frame of the CTC
+    layer may have fewer of them than the others, and then reaches beyond the utterance's end.
     """
-    seconds = utterance.seconds / max(decoded.frames, 1)  # of a frame
+    frame = utterance.seconds / (filled or 1.0)  # seconds
     name = "_".join(utterance.id.split())  # white space parts the columns
     for word in decoded.times:
-        start, lasts = word.first * seconds, (word.stop - word.first) * seconds
-        yield f"{name} 1 {start:.3f} {lasts:.3f} {word.word} {word.confidence:.3f}\n"
+        start, stop = word.first * frame, min(word.stop * frame, utterance.seconds)
+        yield f"{name} 1 {start:.3f} {stop - start:.3f} {word.word} {word.confidence:.3f}\n"

@@ -98,6 +98,10 @@ class Opened:
 
         return SearchAhead(self.job, self.decoder, self.weights, processes)
 
+    def filled(self, samples: int) -> float:
+        """How many of its frames an utterance of so many samples fills, as stage 6 counts them."""
+        return self.heard.frames(samples) / self.model.step
+
     def log_probs(self, utterances: Sequence[Samples]) -> list[NDArray[np.float32]]:
         """Log-probabilities (T, V) of utterances (S,) at 16 kHz; T may be 0.
 
@@ -132,7 +136,7 @@ def refuse_few_positions(model: AcousticModel) -> None:
     """Raise UserError if the model takes so few frames that longer speech has no windows."""
     from stages.acoustic.windows import OVERLAP
 
-    least = 2 * OVERLAP * model.encoder.stride * model.config.subsample
+    least = 2 * OVERLAP * model.step
     if model.encoder.longest_frames < least:
         raise UserError(
             "The model takes so few frames that long speech cannot be read in windows.",

@@ -146,7 +146,8 @@ class Transcriber:
                 memory.give_back()
                 for item in batch:
                     if isinstance(item, _Part):
-                        begun.append(partial(_timed, item.bare, search.begin(next(heard))))
+                        filled = self._opened.filled(len(item.samples))
+                        begun.append(partial(_timed, item.bare, filled, search.begin(next(heard))))
                     else:
                         begun.append(partial(_itself, item))
                 while len(begun) > search.waiting:
@@ -189,13 +190,13 @@ def _itself(end: _End) -> _End:
     return end
 
 
-def _timed(span: _Span, search: Callable[[], Decoded]) -> Piece:
-    """Words with their times; frames are spread evenly over the piece, as in stage 6's CTM."""
+def _timed(span: _Span, filled: float, search: Callable[[], Decoded]) -> Piece:
+    """Words with their times; features are spread evenly over the piece, as in stage 6's CTM."""
     decoded = search()
     start, seconds = span.start / SAMPLE_RATE_HZ, span.count / SAMPLE_RATE_HZ
-    frame = seconds / max(decoded.frames, 1)
+    frame = seconds / (filled or 1.0)
     words = tuple(
-        Word(w.word, start + w.first * frame, start + w.stop * frame, w.confidence)
+        Word(w.word, start + w.first * frame, start + min(w.stop * frame, seconds), w.confidence)
         for w in decoded.times
     )
     return Piece(start, start + seconds, words)

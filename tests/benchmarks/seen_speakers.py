@@ -57,7 +57,7 @@ def _errors(run: Path, budget: str, fold: str) -> Counter[str]:
     }
     with tempfile.TemporaryDirectory() as scratch:
         ctx = StepContext(Path(scratch), {}, "cpu", Path(scratch))
-        log_probs = compute_log_probs(ctx, folders)
+        log_probs = compute_log_probs(ctx, folders).log_probs
     greedy = Greedy(Targets.load(run / f"4-lm-{of_fold}targets"))
     heard = {name: " ".join(greedy.decode(log_probs[name])) for name in said}
     counts = count_words(said, heard)

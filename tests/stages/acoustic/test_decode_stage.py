@@ -54,6 +54,10 @@ def spoken(lm: Path, transcripts: list[str], noise: float = 0.0) -> dict[str, np
     return outputs
 
 
+def outputs(log_probs: dict[str, Any]) -> decoding.Outputs:
+    return decoding.Outputs(log_probs, {i: float(len(found)) for i, found in log_probs.items()})
+
+
 def context(folder: Path, lm: Path) -> StepContext:
     folder.mkdir()
     return StepContext(folder, {"lm": lm, "text": lm}, "cpu", folder)
@@ -61,14 +65,14 @@ def context(folder: Path, lm: Path) -> StepContext:
 
 def run_dev(ctx: StepContext, settings: DecodeSettings, log_probs: Any, of: Manifest) -> None:
     """As the step does, on log-probabilities that are given."""
-    found = decode_stage.cached_log_probs(ctx, lambda: log_probs)
+    found = decode_stage.cached_log_probs(ctx, lambda: outputs(log_probs))
     decode_stage.run_dev(ctx, settings, found, of)
 
 
 def run_test(
     ctx: StepContext, settings: DecodeSettings, log_probs: Any, of: Manifest, tuned: Path
 ) -> None:
-    found = decode_stage.cached_log_probs(ctx, lambda: log_probs)
+    found = decode_stage.cached_log_probs(ctx, lambda: outputs(log_probs))
     decode_stage.run_test(ctx, settings, found, of, tuned)
 
 
@@ -82,19 +86,20 @@ def test_log_probabilities_survive_their_cache_bit_for_bit(tmp_path: Path) -> No
         i: draw.normal(size=(t, 5)).astype(np.float32)
         for i, t in (("b/2", 3), ("a 1", 0), ("é", 7))
     }
-    decoding.write_log_probs(tmp_path / "first", arrays)
-    decoding.write_log_probs(tmp_path / "second", dict(reversed(arrays.items())))
+    decoding.write_log_probs(tmp_path / "first", outputs(arrays))
+    decoding.write_log_probs(tmp_path / "second", outputs(dict(reversed(arrays.items()))))
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
     back = decoding.read_log_probs(tmp_path / "first")
     assert list(back) == ["a 1", "b/2", "é"]
     for name, array in arrays.items():
         np.testing.assert_array_equal(back[name], array)
+    assert decoding.read_filled(tmp_path / "first") == {"a 1": 0.0, "b/2": 3.0, "é": 7.0}
     assert not (tmp_path / "first.part").exists()
 
 
 def test_nan_is_refused_by_utterance(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="u7"):
-        decoding.write_log_probs(tmp_path / "x", {"u7": np.array([[0.0, np.nan]])})
+        decoding.write_log_probs(tmp_path / "x", outputs({"u7": np.array([[0.0, np.nan]])}))
 
 
 def test_clear_speech_is_written_as_said(tmp_path: Path, lm: Path) -> None:
@@ -246,13 +251,13 @@ def test_log_probabilities_of_a_killed_run_are_computed_again_only_if_they_must(
     log_probs, computed = spoken(lm, said), list[str]()
     file = ctx.folder / decoding.LOG_PROBS
     if left != "nothing":
-        decoding.write_log_probs(file, log_probs)
+        decoding.write_log_probs(file, outputs(log_probs))
     if left == "half a file":
         file.write_bytes(file.read_bytes()[:-9])
 
-    def compute() -> dict[str, np.ndarray]:
+    def compute() -> decoding.Outputs:
         computed.append("again")
-        return log_probs
+        return outputs(log_probs)
 
     found = decode_stage.cached_log_probs(ctx, compute)
     assert computed == ([] if left == "the whole file" else ["again"])
@@ -269,9 +274,9 @@ def test_a_step_computes_its_log_probabilities_once_and_reads_them_once(
     manifest(tmp_path, said).write()
     done: list[str] = []
 
-    def compute(*_: object) -> dict[str, np.ndarray]:
+    def compute(*_: object) -> decoding.Outputs:
         done.append("computed")
-        return spoken(lm, said)
+        return outputs(spoken(lm, said))
 
     def read(path: Path) -> dict[str, np.ndarray]:
         done.append("read")

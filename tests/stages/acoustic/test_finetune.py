@@ -283,7 +283,8 @@ def test_log_probabilities_are_those_of_each_utterance_alone(
 ) -> None:
     ctx = context("model", inputs)
     train(ctx)
-    found = finetune.compute_log_probs(ctx, inputs | {"model": ctx.folder})
+    outputs = finetune.compute_log_probs(ctx, inputs | {"model": ctx.folder})
+    found = outputs.log_probs
     assert sorted(found) == sorted(TRANSCRIPTS)
     acoustic = AcousticModel.from_pretrained(ctx.folder).eval()
     manifest = Manifest.load(inputs["manifest"])
@@ -293,6 +294,7 @@ def test_log_probabilities_are_those_of_each_utterance_alone(
             feats_BFD = torch.from_numpy(feats_FD)[None]
             alone = acoustic(feats_BFD, torch.tensor([len(feats_FD)]))[0].numpy()
         np.testing.assert_allclose(log_probs_TV, alone, atol=1e-5)
+        assert outputs.filled[name] == len(feats_FD) / (FRONTEND.stride * acoustic.config.subsample)
 
 
 def test_training_brings_the_loss_down(context: MakeContext, inputs: dict[str, Path]) -> None:

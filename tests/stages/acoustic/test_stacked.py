@@ -218,7 +218,7 @@ def test_a_saved_model_says_the_same(
     train(ctx, way)
     one, two = (AcousticModel.from_pretrained(ctx.folder).eval() for _ in range(2))
     assert one.config.frontend == unit_bert.Settings(**WAYS[way]).signed()
-    found = finetune.compute_log_probs(ctx, inputs | {"model": ctx.folder})
+    found = finetune.compute_log_probs(ctx, inputs | {"model": ctx.folder}).log_probs
     features = unit_bert.open_split(unit_bert.Settings(), inputs)
     for name, log_probs_TV in found.items():
         tokens_BF = torch.from_numpy(features(name))[None]

@@ -133,7 +133,7 @@ def test_the_figures_are_those_of_stage_6(
         told = errors(ctx, model)(6)
     model.save_pretrained(ctx.folder)
     folders = {"model": ctx.folder, "manifest": inputs["dev/manifest"]}
-    log_probs = finetune.compute_log_probs(ctx, folders)
+    log_probs = finetune.compute_log_probs(ctx, folders).log_probs
     targets = Targets.load(inputs["targets"])
     heard, loss, labels = [], 0.0, 0
     for utterance in dev:

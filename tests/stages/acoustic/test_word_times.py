@@ -7,7 +7,6 @@ comes out follows from where the sound is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -61,16 +60,16 @@ def loud(samples: int) -> int:
     return samples - samples // 6
 
 
-def said(string: Source) -> tuple[float, Spans]:
-    """How long a string is and where its sound lies, by its recordings and the pauses it tells."""
+def said(string: Source) -> Spans:
+    """Where the sound of a string lies, by its recordings and the pauses that it tells."""
     spans, at = [], 0
-    *pauses, last = string.parameters["pauses_seconds"]
+    pauses = string.parameters["pauses_seconds"][:-1]
     for name, pause in zip(string.files, pauses, strict=True):
         start = at + round(pause * RATE_HZ)
         length = soundfile.info(string.root / name).frames
         spans.append((start / RATE_HZ, (start + loud(length)) / RATE_HZ))
         at = start + length
-    return (at + round(last * RATE_HZ)) / RATE_HZ, spans
+    return spans
 
 
 def ear(kind: str, stride: int) -> AcousticModel:
@@ -106,15 +105,17 @@ def ear(kind: str, stride: int) -> AcousticModel:
 def heard(strings: Sequence[Source], model: AcousticModel, folder: Path) -> dict[str, Spans]:
     """Start and end of the words of each string, from the CTM file."""
     decoder, found, utterances = Greedy(Targets("words", ["<blank>", "one"])), {}, []
+    filled: dict[str, float] = {}
     for string in strings:
         loaded = digits.load(string)
         samples = audio.resample(loaded.samples, loaded.rate_hz)
         feats_FD = log_mel.log_mel(samples, log_mel.Settings(highest_hz=HIGHEST_HZ))
         log_probs_TV = windows.log_probs(model, feats_FD, "cpu")
+        filled[string.id] = len(feats_FD) / model.step
         found[string.id] = decode_one(decoder, log_probs_TV, (0.0, 0.0), 1)
         about = len(samples), loaded.speech_seconds, string.transcript
         utterances.append(Utterance(string.id, string.speaker, "", True, *about))
-    written.write(folder, "greedy", found, Manifest(utterances, folder))
+    written.write(folder, "greedy", found, Manifest(utterances, folder), filled)
     spans: dict[str, Spans] = {}
     for line in (folder / "greedy.ctm").read_text("utf-8").splitlines():
         name, _, start, lasts, word, _ = line.split()
@@ -127,21 +128,16 @@ def heard(strings: Sequence[Source], model: AcousticModel, folder: Path) -> dict
 def test_words_lie_where_their_recordings_were_put(
     strings: list[Source], tmp_path: Path, kind: str, stride: int
 ) -> None:
-    """Within a frame of the CTC layer, and on average within half of one.
-
-    A CTM file spreads the frames evenly over the utterance. The last one reaches beyond its end,
-    so that times are early by up to that, the more the later they are: it is added here.
-    """
+    """Within a frame of the CTC layer, and on average within half of one."""
     frame = stride * SUBSAMPLE * log_mel.HOP_SAMPLES / audio.SAMPLE_RATE_HZ
     found = heard(strings, ear(kind, stride), tmp_path)
     errors: tuple[list[float], list[float]] = ([], [])  # of starts, of ends
     for string in strings:
-        seconds, true = said(string)
-        over = math.ceil(seconds / frame) * frame / seconds
+        true = said(string)
         assert len(found[string.id]) == len(true)
         for span, real in zip(found[string.id], true, strict=True):
             for each, told, expected in zip(errors, span, real, strict=True):
-                each.append(over * told - expected)
+                each.append(told - expected)
     for each in errors:
         assert len(each) == 60
         assert max(map(abs, each)) <= frame

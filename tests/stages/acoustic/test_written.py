@@ -14,9 +14,8 @@ FOUND = {
     "u 1": Decoded(
         (Hypothesis(("go", "été"), -3.5, -1.25, -4.0), Hypothesis(("go",), -5.0, -1.0, -6.0)),
         (TimedWord("go", 0, 3, 0.75), TimedWord("été", 10, 20, 1.0)),
-        20,
     ),
-    "u2": Decoded((Hypothesis((), 0.0, None, 0.0),), (), 0),
+    "u2": Decoded((Hypothesis((), 0.0, None, 0.0),), ()),
 }
 
 
@@ -25,10 +24,11 @@ def test_each_form_holds_what_was_found(tmp_path: Path) -> None:
         Utterance("u 1", "s", "a.wav", True, 8_000, 1.0, "go été"),
         Utterance("u2", "s", "b.wav", True, 1_600, 1.0, "no"),
     ]
-    write(tmp_path, "some", FOUND, Manifest(utterances, tmp_path))
+    filled = {"u 1": 19.5, "u2": 0.0}
+    write(tmp_path, "some", FOUND, Manifest(utterances, tmp_path), filled)
     assert (tmp_path / "some.trn").read_text("utf-8") == "go été (u 1)\n(u2)\n"
     ctm = (tmp_path / "some.ctm").read_text("utf-8")
-    assert ctm == "u_1 1 0.000 0.075 go 0.750\nu_1 1 0.250 0.250 été 1.000\n"
+    assert ctm == "u_1 1 0.000 0.077 go 0.750\nu_1 1 0.256 0.244 été 1.000\n"
     rows = [json.loads(x) for x in (tmp_path / "some.jsonl").read_text("utf-8").splitlines()]
     assert [(r["utt_id"], r["ref"], r["hyp"]) for r in rows] == [
         ("u 1", "go été", "go été"),
