@@ -119,11 +119,13 @@ def test_log_probabilities_of_other_utterances_say_other_words(
 ) -> None:
     step = learned.step("decode", "test/all")
     manifest = Manifest.load(learned.folder("prepare", "test/test"))
-    cached = decoding.read_log_probs(learned.folder("decode", "test/all") / decoding.LOG_PROBS)
+    kept = learned.folder("decode", "test/all") / decoding.LOG_PROBS
+    cached, filled = decoding.read_log_probs(kept), decoding.read_filled(kept)
     names = sorted(cached)
     swapped = {name: cached[names[i - 1]] for i, name in enumerate(names)}
     for given, folder in ((cached, "same"), (swapped, "swapped")):
         ctx = learned.context(tmp_path / folder, step)
+        decoding.write_log_probs(ctx.folder / decoding.LOG_PROBS, decoding.Outputs(given, filled))
         decode_stage.run_test(ctx, learned.recipe.decode, given, manifest)
     assert wer(tmp_path / "same", manifest) < LEARNED_BELOW
     assert wer(tmp_path / "swapped", manifest) > FAILS_ABOVE
