@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SPEAKERS_TO_RESAMPLE = 10  # with fewer, utterances are resampled within speakers
 BOOTSTRAP_SEED = 20191108
+LEVEL = 1e-9  # errors that differ by less are equal: means over seeds round
 CELLS_AT_ONCE = 2_000_000  # of the matrix of drawn sets x units: 16 MB
 
 
@@ -97,7 +98,7 @@ def compare(
     columns_BK = np.stack([extra_B, lengths], axis=1)
     sums_NK, resampled = _drawn(columns_BK, speakers, samples)
     low, high = _percentiles(sums_NK[:, 0] / sums_NK[:, 1], confidence)
-    extra_N = np.where(np.abs(sums_NK[:, 0]) < 1e-9, 0.0, sums_NK[:, 0])  # means over seeds round
+    extra_N = np.where(np.abs(sums_NK[:, 0]) < LEVEL, 0.0, sums_NK[:, 0])
     probability = float(np.mean(extra_N < 0) + 0.5 * np.mean(extra_N == 0))
     difference = float(extra_B.sum() / lengths.sum())
     return Difference(difference, low, high, probability, resampled)

@@ -46,7 +46,6 @@ FIELDS = (
     "speakers",
     "speakers_better",
 )
-LEVEL = 1e-9  # errors that differ by less are equal: means over seeds round
 DIFFERS = {"system": "recipe", "decoder": "decoder", "budget": "budget"}
 
 
@@ -219,7 +218,7 @@ def _better(
     extra = dict.fromkeys(speakers, 0.0)
     for ours, theirs, speaker in zip(errors, other_errors, speakers, strict=True):
         extra[speaker] += ours - theirs
-    return {speaker: sum_ < -LEVEL for speaker, sum_ in extra.items()}
+    return {speaker: sum_ < -bootstrap.LEVEL for speaker, sum_ in extra.items()}
 
 
 def _unique(keys: Iterable[Utterance]) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import BertForMaskedLM
 
 from pipeline.training import PackedBatches, autocast
-from stages.units.masked_units import ALL, AT_MASK, MaskedUnits, by_fate, losses
+from stages.units.masked_units import ALL, SHOWS_MASK, MaskedUnits, by_fate, losses
 
 EPOCH = 0  # whose masks are taken; the speech is in no epoch of the training
 TRIVIAL = ("loss_frequencies", "accuracy_most_frequent", "accuracy_nearest")
@@ -56,8 +56,8 @@ class Validation:
         """
         found = self.by_fate(model)
         told = {name: found[ALL][name] for name in ("loss", "accuracy")}
-        for name in FIGURES if AT_MASK in found else ():
-            told[f"mask_{name}"] = found[AT_MASK][name]
+        for name in FIGURES if SHOWS_MASK in found else ():
+            told[f"mask_{name}"] = found[SHOWS_MASK][name]
         return {f"{self._what}_{name}": value for name, value in told.items()}
 
     def by_fate(self, model: BertForMaskedLM) -> dict[str, dict[str, float]]:

@@ -17,7 +17,7 @@ from stages.units.masking import corrupt, span_mask
 from stages.units.vocabulary import MASK
 
 # Chosen frames by what the model is shown there; ALL are those that `corrupt` chose.
-ALL, AT_MASK, KEPT, RANDOM = "all", "mask", "kept", "random"
+ALL, SHOWS_MASK, KEPT, RANDOM = "all", "mask", "kept", "random"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def by_fate(shown_M: Tensor, truth_M: Tensor) -> dict[str, Tensor]:
     """
     mask_M, kept_M = shown_M == MASK, shown_M == truth_M
     every_M = torch.ones_like(mask_M)
-    return {ALL: every_M, AT_MASK: mask_M, KEPT: kept_M, RANDOM: ~(mask_M | kept_M)}
+    return {ALL: every_M, SHOWS_MASK: mask_M, KEPT: kept_M, RANDOM: ~(mask_M | kept_M)}
 
 
 def hidden_states(model: BertForMaskedLM, batch: Batch) -> Tensor:
