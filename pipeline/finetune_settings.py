@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import log
 from typing import Any, Literal
 
@@ -72,7 +73,12 @@ class CtcSettings(Section):
         (0.1, 0.4, 0.5), description="tri-stage: shares of warm-up, hold and decay"
     )
     final_scale: float = Field(0.05, gt=0, le=1)
-    freeze_updates: int = Field(0, ge=0, description="pretrained weights rest for so long")
+    freeze_updates: int = Field(
+        0,
+        ge=0,
+        description="pretrained weights rest for so long: fewer than `updates`, where there are "
+        "any (frontend.freeze: for good)",
+    )
     time_mask_probability: float = Field(
         0.03,
         ge=0,
@@ -198,3 +204,21 @@ def checked(settings: FinetuneSettings, info: ValidationInfo) -> FinetuneSetting
     for budget in budgets:
         settings.for_budget(budget)
     return settings
+
+
+def never_thawed(settings: FinetuneSettings, budgets: Iterable[str]) -> list[str]:
+    """What to tell of budgets in whose whole fine-tuning a pretrained BERT would rest.
+
+    A preset's `freeze_updates` is made for its own `updates`, and a recipe may set fewer.
+    """
+    told = []
+    for budget in budgets:
+        own = settings.for_budget(budget)
+        if own.freeze_updates >= own.updates:
+            told.append(
+                f"finetune: the pretrained BERT would rest for the whole fine-tuning on {budget}: "
+                f"freeze_updates {own.freeze_updates} must be less than updates {own.updates}. "
+                "Set finetune.freeze_updates, or finetune.updates; frontend.freeze=true is for a "
+                "BERT that never changes"
+            )
+    return told

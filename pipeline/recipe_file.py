@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline import layers, plugins, yaml_file
 from pipeline.errors import UserError, nearest, shown
+from pipeline.finetune_settings import never_thawed
 from pipeline.recipe import CORPORA, DECODERS, FRONT_ENDS, Recipe, Section
 
 MOST_TOLD = 20  # mistakes
@@ -114,7 +115,7 @@ def _check(values: dict[str, Any], path: Path) -> Recipe:
     except ValidationError as error:
         mistakes.extend(_told(error, Recipe, ""))
     if recipe is not None and not mistakes:
-        mistakes.extend(_contradiction(recipe))
+        mistakes.extend(_contradictions(recipe))
     if mistakes or recipe is None:
         more = [f"and {n} more mistakes"] if (n := len(mistakes) - MOST_TOLD) > 0 else []
         told = [f"{path}: {mistake}" for mistake in mistakes[:MOST_TOLD] + more]
@@ -133,12 +134,13 @@ def _unknown_decoders(section: Any) -> list[str]:
     ]
 
 
-def _contradiction(recipe: Recipe) -> list[str]:
-    """Why the front-end cannot do with the recipe's quantizer, if it says so."""
+def _contradictions(recipe: Recipe) -> list[str]:
+    """Why the front-end cannot do with the recipe's quantizer, or with its fine-tuning."""
     module = plugins.find(FRONT_ENDS, recipe.frontend_name, "front-end")
     refusal = getattr(module, "refusal", None)
     told = refusal(recipe.frontend, recipe.quantizer) if refusal else None
-    return [told] if told else []
+    rests = "bert" in module.STAGES and not getattr(recipe.frontend, "freeze", False)
+    return [*([told] if told else []), *(never_thawed(recipe.finetune, recipe.budgets) if rests else [])]
 
 
 def _placeholder(section: str) -> Section:

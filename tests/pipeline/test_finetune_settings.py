@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +103,42 @@ def test_a_preset_for_all_is_given_by_name(
     recipe = load(write_recipe(values))
     assert recipe.finetune.for_budget("all").updates == 20_000
     assert recipe.finetune.for_budget("2s").updates == 13_000
+
+
+PRESET = ["finetune.preset=libri_light_10min", "finetune.updates=2000"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (PRESET, r"whole fine-tuning on {}: freeze_updates 10000 must be less than updates 2000"),
+        (["finetune.updates=9", "finetune.freeze_updates=9"], r"fine-tuning on {}: .*9 .* 9\."),
+    ],
+)
+def test_a_bert_that_would_never_be_fine_tuned_is_refused_for_each_budget(
+    make_recipe: Callable[..., Recipe], changes: list[str], told: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        make_recipe(*changes)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    for line, budget in zip(lines, ("2s", "all"), strict=True):
+        assert re.search(told.format(budget), line)
+        assert "frontend.freeze=true" in line
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [*PRESET, "finetune.freeze_updates=1999"],
+        [*PRESET, "frontend.freeze=true", "frontend.acoustic={kind: lstm}"],
+        [*PRESET, "frontend={name: log_mel}"],
+    ],
+)
+def test_where_a_bert_is_fine_tuned_or_meant_to_rest_or_absent_nothing_is_refused(
+    make_recipe: Callable[..., Recipe], changes: list[str]
+) -> None:
+    assert make_recipe(*changes).finetune.for_budget("all").updates == 2000
 
 
 def test_more_memory_or_less_leaves_the_signature_as_it_was() -> None:
