@@ -140,7 +140,8 @@ def _contradictions(recipe: Recipe) -> list[str]:
     refusal = getattr(module, "refusal", None)
     told = refusal(recipe.frontend, recipe.quantizer) if refusal else None
     rests = "bert" in module.STAGES and not getattr(recipe.frontend, "freeze", False)
-    return [*([told] if told else []), *(never_thawed(recipe.finetune, recipe.budgets) if rests else [])]
+    frozen = never_thawed(recipe.finetune, recipe.budgets) if rests else []
+    return [*([told] if told else []), *frozen]
 
 
 def _placeholder(section: str) -> Section:

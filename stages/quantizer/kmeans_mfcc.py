@@ -99,7 +99,9 @@ class MfccKmeans:
 def parts(feats_FD: NDArray[np.float32], groups: int) -> list[NDArray[np.float32]]:
     """The features dealt out to the groups: dimension d goes to group d mod G.
 
-    So each group hears every other cepstrum, with its slopes, and none hears slopes alone.
+    Of 13 cepstra, their slopes and the slopes of these, two groups hear every other cepstrum
+    each, with its slopes' slope: 13 is odd, so that the slope of a cepstrum lies in the group
+    that does not hear it. No group hears slopes alone.
     """
     import numpy as np
 
