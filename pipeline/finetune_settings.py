@@ -173,10 +173,15 @@ class FinetuneSettings(CtcSettings):
         explicit = {k: v for k, v in self.given().items() if k in CtcSettings.model_fields}
         explicit |= own.given()
         preset = explicit.pop("preset", None)
-        return CtcSettings(**(_published(preset, budget) | explicit))
+        return CtcSettings(**(published(preset, budget) | explicit))
 
 
-def _published(preset: str | None, budget: str) -> dict[str, Any]:
+def published(preset: str | None, budget: str) -> dict[str, Any]:
+    """What a preset stands for.
+
+    Raises:
+        ValueError: there is no such preset, or `libri_light` for a budget of unknown size.
+    """
     if preset is None:
         return {}
     if preset == "libri_light":
@@ -187,6 +192,8 @@ def _published(preset: str | None, budget: str) -> dict[str, Any]:
                 f"set by_budget.{budget}.preset to libri_light_10min, _1h, _10h or _100h"
             )
         preset = min(_LIBRI_LIGHT, key=lambda p: abs(log(_LIBRI_LIGHT[p][0] / seconds)))
+    if preset not in _LIBRI_LIGHT:
+        raise ValueError(f"no preset {preset}")
     return _SHARED | _LIBRI_LIGHT[preset][1]
 
 

@@ -27,7 +27,7 @@ def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
     values = layers.without_overruled(values, layers.sections_of(parsed))
     for change, (parts, value) in zip(changes, parsed, strict=True):
         _apply(values, change, parts, value)
-    return _check(values, path)
+    return _check(layers.settled(values), path)
 
 
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.bert_settings import PRESETS
 from pipeline.errors import UserError
-from pipeline.finetune_settings import FinetuneSettings
+from pipeline.finetune_settings import CtcSettings, FinetuneSettings
 from pipeline.recipe import BertSettings
 from pipeline.recipe_file import load
 
@@ -67,8 +67,55 @@ def test_a_preset_of_fine_tuning_is_the_published_one_for_every_budget() -> None
         found = tuning.for_budget(budget)
         assert (found.updates, found.learning_rate) == (published.updates, published.learning_rate)
         assert found.head_frames == 7  # of which the preset says nothing: the recipe's
-    changes.append("finetune.by_budget.10min.updates=9")
-    assert load(path, changes).finetune.for_budget("10min").updates == 9
+    changes.append("finetune.by_budget.10min.updates=10_001")
+    assert load(path, changes).finetune.for_budget("10min").updates == 10_001
+
+
+def preset_settings(preset: str) -> CtcSettings:
+    """As published, but for what the demo sets and no preset speaks of."""
+    beside = {"batch_frames": 1500, "subsample": 1, "head_frames": 7}
+    return FinetuneSettings(preset=preset, **beside).for_budget("all")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("as_option", [False, True])
+def test_a_preset_of_one_budget_replaces_the_bases_settings_there_and_nowhere_else(
+    write_recipe: WriteRecipe, as_option: bool
+) -> None:
+    demo = load(RECIPES / "demo.yaml").finetune
+    if as_option:
+        told = [f"finetune.by_budget.{b}.preset=libri_light_10h" for b in ("2min", "all")]
+        tuning = load(RECIPES / "demo.yaml", told).finetune
+    else:
+        by_budget = {b: {"preset": "libri_light_10h"} for b in ("2min", "all")}
+        values = {"base": str(RECIPES / "demo.yaml"), "finetune": {"by_budget": by_budget}}
+        tuning = load(write_recipe(values)).finetune
+    for budget in ("2min", "all"):  # one with settings of its own in the demo, and one without
+        found = tuning.for_budget(budget)
+        assert found.signed() == preset_settings("libri_light_10h").signed()
+    assert tuning.for_budget("6min") == demo.for_budget("6min")
+
+
+def test_what_stands_beside_or_over_a_budgets_preset_wins(write_recipe: WriteRecipe) -> None:
+    own_values = {"preset": "libri_light_10h", "learning_rate": 0.5}
+    tuning = {"time_mask_span": 9, "by_budget": {"all": own_values}}
+    path = write_recipe({"base": str(RECIPES / "demo.yaml"), "finetune": tuning})
+    found = load(path, ["finetune.updates=11000"]).finetune.for_budget("all")
+    own = {"time_mask_span": 9, "learning_rate": 0.5, "updates": 11_000}
+    published = preset_settings("libri_light_10h")
+    assert found.signed() == published.signed() | own
+    back = load(path, ["finetune.by_budget.all.preset=null"]).finetune.for_budget("all")
+    assert (back.updates, back.learning_rate) == (1100, 0.5)  # the demo's again
+    other = load(path, ["finetune.by_budget.all.preset=libri_light_100h"]).finetune
+    assert other.for_budget("all").signed() == preset_settings("libri_light_100h").signed()
+
+
+@pytest.mark.parametrize(
+    ("preset", "told"), [("libri_light", "set by_budget.all.preset"), ("huge", "libri_light_100h")]
+)
+def test_a_wrong_preset_of_a_budget_is_told_in_a_line(preset: str, told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        load(RECIPES / "demo.yaml", [f"finetune.by_budget.all.preset={preset}"])
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_other_budgets_need_no_settings_of_those_that_are_gone(
