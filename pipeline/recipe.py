@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from pipeline.bert_settings import BertSettings as BertSettings
 from pipeline.budget import budget_seconds as budget_seconds
@@ -174,17 +174,32 @@ class DecodeSettings(Section):
     """Lexicon beam search; weights are tuned on dev over the grid."""
 
     decoders: list[str] = Field(["greedy", "lexicon_beam"], min_length=1)
-    lm_weights: list[float] = Field([0.5, 1.0, 2.0, 3.0, 4.0], min_length=1)
-    word_scores: list[float] = Field([-2.0, -1.0, 0.0, 1.0, 2.0], min_length=1)
-    beam: int = Field(100, ge=1, description="hypotheses kept")
+    lm_weights: list[float] = Field([0.5, 1.0, 2.0, 3.0, 5.0], min_length=1)
+    word_scores: list[float] = Field([-2.0, -1.0, 0.0, 2.0, 4.0], min_length=1)
+    beam: list[PositiveInt] = Field(
+        [100],
+        min_length=1,
+        description="hypotheses kept: a number, or several to choose from on dev",
+    )
     beam_threshold: float = Field(30.0, gt=0, description="log score below the best")
     nbest: int = Field(1, ge=1, description="hypotheses written per utterance, with their scores")
+
+    @field_validator("beam", mode="before")
+    @classmethod
+    def _one_is_a_list_too(cls, beam: object) -> object:
+        return [beam] if isinstance(beam, int) else beam
+
+    @field_validator("beam")
+    @classmethod
+    def _smallest_first(cls, beam: list[int]) -> list[int]:
+        return sorted(set(beam))
 
     @field_validator("nbest")
     @classmethod
     def _beam_holds(cls, nbest: int, info: ValidationInfo) -> int:
-        if nbest > info.data.get("beam", nbest):
-            raise ValueError(f"the beam holds {info.data['beam']}; raise decode.beam")
+        smallest = min(info.data.get("beam", [nbest]))
+        if nbest > smallest:
+            raise ValueError(f"the beam holds {smallest}; raise decode.beam")
         return nbest
 
     @field_validator("decoders")

@@ -292,28 +292,32 @@ class _Planner:
     def _decode_and_score(self, label: str, model: Step, named: Mapping[str, Any]) -> None:
         decode, score = self.recipe.decode, self.recipe.score
         version = decode_stage.VERSION
-        read = {"model": model, "lm": self.lm, "text": self.text}
-        inputs = self._features("dev") | read
+        read = {"lm": self.lm, "text": self.text}
+        inputs = self._outputs("dev", label, model, named) | read
+        run: Any = partial(decode_stage.decode_dev, settings=decode)
         tuned = self._add(
-            "decode",
-            6,
-            f"dev/{label}",
-            version,
-            decode.signed(),
-            inputs,
-            partial(decode_stage.decode_dev, settings=decode),
-            **named,
+            "decode", 6, f"dev/{label}", version, decode.signed(), inputs, run, **named
         )
         for test in self.tests:
-            inputs = self._features(test) | read | {"tuned": tuned}
+            inputs = self._outputs(test, label, model, named) | read | {"tuned": tuned}
             # The weights come from dev; the grid they were searched in matters no more.
-            told = {k: decode.signed()[k] for k in ("decoders", "beam", "beam_threshold", "nbest")}
+            told = {k: decode.signed()[k] for k in ("decoders", "beam_threshold", "nbest")}
             name = f"{test.removeprefix('test/')}/{label}"
             run = partial(decode_stage.decode_test, settings=decode)
             hypotheses = self._add("decode", 6, name, version, told, inputs, run, **named)
             run = partial(score_stage.run, settings=score)
             told, inputs = score.signed(), {"hypotheses": hypotheses}
             self._add("score", 7, name, score_stage.VERSION, told, inputs, run, **named)
+
+    def _outputs(
+        self, split: str, label: str, model: Step, named: Mapping[str, Any]
+    ) -> dict[str, Step]:
+        """A split with what the model says of it."""
+        name = f"log_probs/{split.removeprefix('test/')}/{label}"
+        inputs = self._features(split) | {"model": model}
+        version, run = decode_stage.LOG_PROBS_VERSION, decode_stage.compute
+        log_probs = self._add("decode", 6, name, version, {}, inputs, run, **named)
+        return {"manifest": self.splits[split], "log_probs": log_probs}
 
 
 def _content(file: Path, hashes: FileHashes, key: str) -> str | None:

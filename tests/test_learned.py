@@ -119,14 +119,16 @@ def test_log_probabilities_of_other_utterances_say_other_words(
 ) -> None:
     step = learned.step("decode", "test/all")
     manifest = Manifest.load(learned.folder("prepare", "test/test"))
-    kept = learned.folder("decode", "test/all") / decoding.LOG_PROBS
+    kept = learned.folder("decode", "log_probs/test/all") / decoding.LOG_PROBS
     cached, filled = decoding.read_log_probs(kept), decoding.read_filled(kept)
     names = sorted(cached)
     swapped = {name: cached[names[i - 1]] for i, name in enumerate(names)}
     for given, folder in ((cached, "same"), (swapped, "swapped")):
-        ctx = learned.context(tmp_path / folder, step)
-        decoding.write_log_probs(ctx.folder / decoding.LOG_PROBS, decoding.Outputs(given, filled))
-        decode_stage.run_test(ctx, learned.recipe.decode, given, manifest)
+        log_probs = tmp_path / f"{folder}-log_probs"
+        log_probs.mkdir()
+        decoding.write_log_probs(log_probs / decoding.LOG_PROBS, decoding.Outputs(given, filled))
+        ctx = learned.context(tmp_path / folder, step, log_probs=log_probs)
+        decode_test(ctx, settings=learned.recipe.decode)
     assert wer(tmp_path / "same", manifest) < LEARNED_BELOW
     assert wer(tmp_path / "swapped", manifest) > FAILS_ABOVE
 
@@ -140,14 +142,16 @@ def test_a_model_of_shuffled_transcripts_fails(learned: Learned, tmp_path: Path)
     finetune.finetune(
         model, frontend=recipe.frontend, bert=recipe.bert, settings=recipe.finetune, seed=1
     )
-    dev = learned.context(tmp_path / "dev", learned.step("decode", "dev/all"), model=model.folder)
+    said = {}
+    for split in ("dev", "test"):
+        wanted = learned.step("decode", f"log_probs/{split}/all")
+        said[split] = learned.context(tmp_path / f"said-{split}", wanted, model=model.folder)
+        decode_stage.compute(said[split])
+    wanted = learned.step("decode", "dev/all")
+    dev = learned.context(tmp_path / "dev", wanted, log_probs=said["dev"].folder)
     decode_dev(dev, settings=recipe.decode)
-    test = learned.context(
-        tmp_path / "test",
-        learned.step("decode", "test/all"),
-        model=model.folder,
-        tuned=dev.folder,
-    )
+    given = {"log_probs": said["test"].folder, "tuned": dev.folder}
+    test = learned.context(tmp_path / "test", learned.step("decode", "test/all"), **given)
     decode_test(test, settings=recipe.decode)
     assert wer(test.folder, Manifest.load(learned.folder("prepare", "test/test"))) > FAILS_ABOVE
 

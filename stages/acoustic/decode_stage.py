@@ -1,14 +1,14 @@
 """Stage 6 `decode`: log-probabilities to words, with weights tuned on dev and nowhere else.
 
-`run_dev` and `run_test` are the two kinds of step. Both write their hypotheses (see `written`)
-and weights.json, on dev with every trial, and keep their log-probabilities.
+Of each split there is a step for the log-probabilities, so that other decoders and weights need no
+network again. `decode_dev` and `decode_test` read them. Both write their hypotheses (see `written`)
+and weights.json, on dev with every trial.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RunError
@@ -20,66 +20,32 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stages.acoustic.decoding import Outputs
     from stages.acoustic.search import Decoded, Search
 
     Cached = Mapping[str, NDArray[np.float32]]
 
-VERSION = 4
+VERSION = 5
+LOG_PROBS_VERSION = 1
 WEIGHTS = "weights.json"
 
 
-def decode_dev(ctx: StepContext, *, settings: DecodeSettings) -> None:
-    """Stage 6 on dev: log-probabilities, then the search for decoder weights."""
-    from pipeline.manifest import Manifest
-    from stages.acoustic.finetune import compute_log_probs
-
-    log_probs = cached_log_probs(ctx, lambda: compute_log_probs(ctx, ctx.inputs))
-    run_dev(ctx, settings, log_probs, Manifest.load(ctx.inputs["manifest"]))
-
-
-def decode_test(ctx: StepContext, *, settings: DecodeSettings) -> None:
-    """Stage 6 on a test set, with the weights found on dev."""
-    from pipeline.manifest import Manifest
-    from stages.acoustic.finetune import compute_log_probs
-
-    log_probs = cached_log_probs(ctx, lambda: compute_log_probs(ctx, ctx.inputs))
-    run_test(ctx, settings, log_probs, Manifest.load(ctx.inputs["manifest"]))
-
-
-def cached_log_probs(
-    ctx: StepContext, compute: Callable[[], Outputs]
-) -> dict[str, NDArray[np.float32]]:
-    """The step's log-probabilities by utterance: those of a killed run, else what is computed.
-
-    The step's folder belongs to one set of inputs, so what lies there is what would be computed.
+def compute(ctx: StepContext) -> None:
+    """The log-probabilities of a split; inputs as of `finetune.compute_log_probs`.
 
     Raises:
-        RunError: NaN among what was computed.
+        RunError: NaN among them.
     """
-    from safetensors import SafetensorError
-
     from stages.acoustic import decoding
+    from stages.acoustic.finetune import compute_log_probs
 
-    cache = ctx.folder / decoding.LOG_PROBS
-    if cache.is_file():
-        try:
-            return decoding.read_log_probs(cache)
-        except SafetensorError as error:
-            ctx.say(f"{cache.name} of an earlier run is damaged ({error}); computed again")
-    decoding.write_log_probs(cache, compute())
-    return decoding.read_log_probs(cache)
+    decoding.write_log_probs(ctx.folder / decoding.LOG_PROBS, compute_log_probs(ctx, ctx.inputs))
 
 
-def run_dev(
-    ctx: StepContext, settings: DecodeSettings, log_probs: Cached, manifest: Manifest
-) -> None:
-    """Tune the weights of every decoder on dev; inputs `lm` and `text` are folders of 4 and 0.
+def decode_dev(ctx: StepContext, *, settings: DecodeSettings) -> None:
+    """Tune the weights of every decoder on dev.
 
+    Inputs are dev's `log_probs` and `manifest`, and the folders `lm` and `text` of stages 4 and 0.
     Writes weights.json with every trial, and dev's hypotheses.
-
-    Args:
-        log_probs: what `cached_log_probs` gave; processes read its file.
 
     Raises:
         pipeline.errors.UserError: an unknown decoder, or a dev utterance without transcript.
@@ -88,25 +54,26 @@ def run_dev(
     from stages.acoustic import decoding, scoring, tuning
     from stages.acoustic import search as searching
 
+    manifest, log_probs = _read(ctx)
     references = scoring.check_references({u.id: u.transcript for u in manifest})
-    decoding.check_matches(log_probs, manifest)
     told: dict[str, Any] = {}
     for name in settings.decoders:
         with _search(ctx, settings, name, log_probs) as search:
             tunable = search.desk.decoder.tunable
-            points = tuning.grid(settings) if tunable else [(0.0, 0.0)]
+            points = tuning.grid(settings) if tunable else [decoding.NO_WEIGHTS]
             work = len(points) * len(tuning.parts_of(references))
             with ctx.progress(work, f"tune {name}", "parts") as progress:
                 trials = tuning.tune(search, references, points, progress.update)
             chosen = tuning.best(trials)
-            weights = chosen.lm_weight, chosen.word_score
-            found = searching.decode_split(search, weights, settings.nbest, lambda _: None)
+            found = searching.decode_split(search, chosen.weights, settings.nbest, lambda _: None)
         told[name] = {
-            "lm_weight": chosen.lm_weight,
-            "word_score": chosen.word_score,
+            **chosen.weights._asdict(),
+            "beam_tuned": tunable and len(settings.beam) > 1,
             "dev_wer": chosen.wer,
             "at_edge": tuning.at_edge(chosen, settings) if tunable else [],
-            "trials": [[t.lm_weight, t.word_score, t.wer, t.errors] for t in trials],
+            "trials": [
+                {**t.weights._asdict(), "dev_wer": t.wer, "errors": t.errors} for t in trials
+            ],
         }
         _write(ctx, name, found, manifest)
         ctx.say(_line(name, told[name], tunable))
@@ -119,17 +86,10 @@ def run_dev(
     (ctx.folder / WEIGHTS).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
 
-def run_test(
-    ctx: StepContext,
-    settings: DecodeSettings,
-    log_probs: Cached,
-    manifest: Manifest,
-    tuned: Path | None = None,
-) -> None:
-    """Decode a test set with the weights of the dev step (folder `tuned`, else that input).
+def decode_test(ctx: StepContext, *, settings: DecodeSettings) -> None:
+    """Decode a test set with the weights of the dev step, the input `tuned`.
 
-    Args:
-        log_probs: what `cached_log_probs` gave.
+    The other inputs are those of `decode_dev`, of the test set.
 
     Raises:
         RunError: log-probabilities with NaN or of other utterances, or no weights for a decoder.
@@ -137,8 +97,8 @@ def run_test(
     from stages.acoustic import decoding
     from stages.acoustic import search as searching
 
-    decoding.check_matches(log_probs, manifest)
-    facts = json.loads(((tuned or ctx.inputs["tuned"]) / WEIGHTS).read_text("utf-8"))
+    manifest, log_probs = _read(ctx)
+    facts = json.loads((ctx.inputs["tuned"] / WEIGHTS).read_text("utf-8"))
     for name in settings.decoders:
         weights = facts["decoders"].get(name)
         if weights is None:
@@ -147,23 +107,34 @@ def run_test(
                 found=", ".join(facts["decoders"]),
                 remedy="run stage 6 with --force",
             )
-        pair = weights["lm_weight"], weights["word_score"]
+        point = decoding.Weights(*(weights[key] for key in decoding.Weights._fields))
         parts = len(searching.in_parts(list(log_probs)))
         with (
             _search(ctx, settings, name, log_probs) as search,
             ctx.progress(parts, f"decode {name}", "parts") as progress,
         ):
-            found = searching.decode_split(search, pair, settings.nbest, progress.update)
+            found = searching.decode_split(search, point, settings.nbest, progress.update)
         _write(ctx, name, found, manifest)
         weights.pop("trials")
     facts["test_in_lm_text"] = _in_lm_text(ctx, manifest)
     (ctx.folder / WEIGHTS).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
 
+def _read(ctx: StepContext) -> tuple[Manifest, Cached]:
+    """The split's utterances and their log-probabilities."""
+    from pipeline.manifest import Manifest
+    from stages.acoustic import decoding
+
+    manifest = Manifest.load(ctx.inputs["manifest"])
+    log_probs = decoding.read_log_probs(ctx.inputs["log_probs"] / decoding.LOG_PROBS)
+    decoding.check_matches(log_probs, manifest)
+    return manifest, log_probs
+
+
 def _search(ctx: StepContext, settings: DecodeSettings, name: str, log_probs: Cached) -> Search:
     from stages.acoustic import decoding, search
 
-    job = search.Job(name, ctx.inputs["lm"], settings, ctx.folder / decoding.LOG_PROBS)
+    job = search.Job(name, ctx.inputs["lm"], settings, ctx.inputs["log_probs"] / decoding.LOG_PROBS)
     return search.Search(job, log_probs, search.allowed())
 
 
@@ -181,7 +152,7 @@ def _in_lm_text(ctx: StepContext, manifest: Manifest) -> int | None:
 def _write(ctx: StepContext, name: str, found: Mapping[str, Decoded], manifest: Manifest) -> None:
     from stages.acoustic import decoding, written
 
-    filled = decoding.read_filled(ctx.folder / decoding.LOG_PROBS)
+    filled = decoding.read_filled(ctx.inputs["log_probs"] / decoding.LOG_PROBS)
     written.write(ctx.folder, name, found, manifest, filled)
     share = decoding.empty_share({i: decoded.text for i, decoded in found.items()})
     if share > decoding.BLANK_SHARE:
@@ -195,6 +166,8 @@ def _line(name: str, told: Mapping[str, Any], tunable: bool) -> str:
     line = f"{name}: {told['dev_wer']:.1%} WER on dev"
     if tunable:
         line += f" with lm_weight {told['lm_weight']:g} and word_score {told['word_score']:g}"
+    if told["beam_tuned"]:
+        line += f", beam {told['beam']}"
     if told["at_edge"]:
         line += f" (best at the edge of decode.{' and decode.'.join(told['at_edge'])})"
     return line

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from safetensors import safe_open
@@ -33,19 +33,34 @@ FILLED = "filled"  # in that file's metadata
 BLANK_SHARE = 0.95  # of empty hypotheses, above which a model is said to emit only blanks
 
 
+class Weights(NamedTuple):
+    """What of a decoder is tuned on dev.
+
+    Attributes:
+        lm_weight: by which the n-gram's log10 probability is multiplied.
+        word_score: added for each word.
+        beam: hypotheses kept; None for a decoder that keeps none.
+    """
+
+    lm_weight: float = 0.0
+    word_score: float = 0.0
+    beam: int | None = None
+
+
+NO_WEIGHTS = Weights()
+
+
 class Decoder(Protocol):
-    """A way to write words; `tunable` where the two weights make a difference."""
+    """A way to write words; `tunable` where the weights make a difference."""
 
     tunable: bool
     targets: Targets
 
-    def decode(self, log_probs_TV: LogProbs, lm_weight: float, word_score: float) -> list[str]:
+    def decode(self, log_probs_TV: LogProbs, weights: Weights) -> list[str]:
         """The words of one utterance."""
         ...
 
-    def nbest(
-        self, log_probs_TV: LogProbs, lm_weight: float, word_score: float, count: int
-    ) -> list[Hypothesis]:
+    def nbest(self, log_probs_TV: LogProbs, weights: Weights, count: int) -> list[Hypothesis]:
         """At most `count` hypotheses and at least one, the best first: its words as `decode`'s."""
         ...
 

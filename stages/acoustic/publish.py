@@ -49,7 +49,7 @@ def verify(steps: Sequence[Step], store: Store, rebuild: Callable[[Step], str]) 
     """
     for score in (step for step in steps if step.stage == "score"):
         decode = score.inputs["hypotheses"]
-        model, test = decode.inputs["model"], decode.inputs["manifest"]
+        model, test = _model(decode), decode.inputs["manifest"]
         dev = decode.inputs["tuned"].inputs["manifest"]
         read = [(score, (SCORES, COUNTS, CONFUSIONS)), (decode.inputs["lm"], (LM_FACTS,))]
         read += [(step, (SUMMARY,)) for step in (model.inputs["budget"], test, dev)]
@@ -94,7 +94,7 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
     """The score step with what is to be known of it, found along the steps it reads."""
     decode = step.inputs["hypotheses"]
     test, dev = decode.inputs["manifest"], decode.inputs["tuned"].inputs["manifest"]
-    model = decode.inputs["model"]
+    model = _model(decode)
     budget = _summary(store, model.inputs["budget"])
     return Scored(
         scores=store.path(step),
@@ -117,6 +117,11 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         settings=settings_by_stage(recipe, model),
         bootstrap_samples=recipe.score.bootstrap_samples,
     )
+
+
+def _model(decode: Step) -> Step:
+    """Whose log-probabilities a step of stage 6 decodes."""
+    return decode.inputs["log_probs"].inputs["model"]
 
 
 def _summary(store: Store, prepared: Step) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
         "lm_vocabulary": lm["vocabulary"],
         "confidence": told["confidence"],
         **{key: score[key] for key in (*beside, *weights)},
-        "at_edge": score.get("at_edge"),  # None: scored by an older version
+        **{key: score.get(key) for key in ("beam", "beam_tuned", "at_edge")},
         "bootstrap_samples": scored.bootstrap_samples,
         "settings": scored.settings,
         **_trained(scored.model),

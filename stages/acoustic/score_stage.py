@@ -60,10 +60,8 @@ def run(ctx: StepContext, settings: ScoreSettings) -> None:
             "speakers": len(set(scored.speakers)),
         }
         score = _entry(scored, rows, settings)
-        chosen = {key: weights[key] for key in ("lm_weight", "word_score", "dev_wer")}
-        # None: not told, by a decode step of an older version.
-        edge = {"at_edge": weights.get("at_edge")}
-        told["scores"].append({"decoder": name, **score, **chosen, **edge})
+        chosen = {key: value for key, value in weights.items() if key != "trials"}
+        told["scores"].append({"decoder": name, **score, **chosen})
         counts |= scored.lengths()
         counts.setdefault("decoders", {})[name] = scored.errors()
         confused[name] = confusions(scored.aligned.values())

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipeline import cores
 from pipeline.errors import RunError
 from pipeline.recipe import DecodeSettings
-from stages.acoustic.decoding import Decoder, LogProbsOnDisk, build
+from stages.acoustic.decoding import Decoder, LogProbsOnDisk, Weights, build
 from stages.acoustic.hypothesis import Hypothesis, TimedWord, word_times
 
 if TYPE_CHECKING:
@@ -213,8 +213,7 @@ class Utterances:
     """A part: some utterances, to be decoded with these weights."""
 
     ids: tuple[str, ...]
-    lm_weight: float
-    word_score: float
+    weights: Weights
     nbest: int = 1
 
 
@@ -237,26 +236,25 @@ def in_parts(ids: Sequence[str]) -> list[tuple[str, ...]]:
 
 def decode(desk: Desk, part: Utterances) -> list[Decoded]:
     """The hypotheses of each utterance of the part. Only the times are kept of their paths."""
-    weights = part.lm_weight, part.word_score
-    return [decode_one(desk.decoder, desk.log_probs[i], weights, part.nbest) for i in part.ids]
+    return [decode_one(desk.decoder, desk.log_probs[i], part.weights, part.nbest) for i in part.ids]
 
 
 def decode_one(
-    decoder: Decoder, log_probs_TV: NDArray[np.float32], weights: tuple[float, float], nbest: int
+    decoder: Decoder, log_probs_TV: NDArray[np.float32], weights: Weights, nbest: int
 ) -> Decoded:
     """The hypotheses of one utterance."""
     targets = decoder.targets
-    found = decoder.nbest(log_probs_TV, *weights, nbest)
+    found = decoder.nbest(log_probs_TV, weights, nbest)
     times = word_times(found[0], log_probs_TV, {targets.blank, targets.boundary})
     bare = tuple(replace(hypothesis, path=(), ends=()) for hypothesis in found)
     return Decoded(bare, times)
 
 
 def decode_split(
-    search: Search, weights: tuple[float, float], nbest: int, told: Callable[[int], object]
+    search: Search, weights: Weights, nbest: int, told: Callable[[int], object]
 ) -> dict[str, Decoded]:
     """Every utterance of the split, by id; `told` hears of each part done."""
     ids = sorted(search.desk.log_probs)
-    parts = [Utterances(some, *weights, nbest) for some in in_parts(ids)]
+    parts = [Utterances(some, weights, nbest) for some in in_parts(ids)]
     found = [decoded for part in search.map(decode, parts, told) for decoded in part]
     return dict(zip(ids, found, strict=True))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stages.acoustic.decoding import Decoder
+    from stages.acoustic.decoding import Decoder, Weights
 
 WAITING_PER_WORKER = 4  # so that none is idle while a batch is computed
 
@@ -25,7 +25,7 @@ class Heard:
     """Log-probabilities of an utterance, to be searched with these weights."""
 
     log_probs_TV: NDArray[np.float32]
-    weights: tuple[float, float]
+    weights: Weights
 
 
 def find(desk: Desk, heard: Heard) -> Decoded:
@@ -43,9 +43,7 @@ class SearchAhead:
         workers: processes at once; 1: none beside this one.
     """
 
-    def __init__(
-        self, job: Job, decoder: Decoder, weights: tuple[float, float], workers: int
-    ) -> None:
+    def __init__(self, job: Job, decoder: Decoder, weights: Weights, workers: int) -> None:
         self._job, self._decoder, self._weights = job, decoder, weights
         self._workers = workers
         self._spent_seconds = 0.0

@@ -30,13 +30,18 @@ class Chosen:
         return self.tuned.inputs["lm"]
 
     @property
+    def units(self) -> Step | None:
+        """Those of dev, where the model reads units."""
+        return self.tuned.inputs["log_probs"].inputs.get("units")
+
+    @property
     def vocabulary(self) -> Step | None:
         return self.model.inputs.get("vocabulary")
 
     @property
     def quantizer(self) -> Step | None:
         """Stage 1's model, where speech goes through it."""
-        units = self.tuned.inputs.get("units")
+        units = self.units
         return units.inputs["quantizer"] if units else self.model.inputs.get("quantizer")
 
     @cached_property
@@ -51,8 +56,8 @@ class Chosen:
         steps = [*self.scores, self.model.inputs["budget"], self.tuned.inputs["manifest"]]
         steps += [score.inputs["hypotheses"].inputs["manifest"] for score in self.scores]
         steps += [*self.pretraining, self.tuned.inputs["text"]]
-        if "units" in self.tuned.inputs:
-            steps.append(self.tuned.inputs["units"])
+        if self.units is not None:
+            steps.append(self.units)
         return steps
 
     @property
@@ -79,7 +84,8 @@ def choose(
             _refuse_shared(models, every, fold)
         models = _with(models, option, name, wanted)
     (model,) = models
-    reading = [s for s in steps if s.stage == "decode" and s.inputs["model"] is model]
+    decoded = [s for s in steps if s.stage == "decode" and "log_probs" in s.inputs]
+    reading = [s for s in decoded if s.inputs["log_probs"].inputs["model"] is model]
     (tuned,) = [s for s in reading if "tuned" not in s.inputs]
     scores = [s for s in steps if s.stage == "score" and s.inputs["hypotheses"] in reading]
     return Chosen(recipe, model, tuned, scores)

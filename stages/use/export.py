@@ -150,7 +150,7 @@ def _decoding(chosen: Chosen, job: Run) -> Decoding:
         decoder=name,
         lm_weight=float(weights["lm_weight"]),
         word_score=float(weights["word_score"]),
-        beam=settings.beam,
+        beam=weights["beam"] or max(settings.beam),  # greedy has none
         beam_threshold=settings.beam_threshold,
         dev_wer=weights["dev_wer"],
     )
@@ -158,10 +158,10 @@ def _decoding(chosen: Chosen, job: Run) -> Decoding:
 
 def _hearing(chosen: Chosen, job: Run) -> Hearing:
     precision = "fp32"
-    if "units" in chosen.tuned.inputs:
+    if chosen.units is not None:
         from stages.units.corpus import read_facts
 
-        facts = read_facts(job.store.path(chosen.tuned.inputs["units"]))
+        facts = read_facts(job.store.path(chosen.units))
         precision = str(facts.get("precision", precision))
     bandwidth_hz = chosen.recipe.corpus.test_bandwidth_hz
     return Hearing(bandwidth_hz=bandwidth_hz, unit_precision=precision)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.audio import Samples
-    from stages.acoustic.decoding import Decoder
+    from stages.acoustic.decoding import Decoder, Weights
     from stages.acoustic.features import FromAudio
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.search import Job
@@ -35,7 +35,7 @@ class Opened:
     heard: FromAudio
     model: AcousticModel
     decoder: Decoder
-    weights: tuple[float, float]
+    weights: Weights
     device: str
     job: Job
 
@@ -76,7 +76,7 @@ class Opened:
         inputs = {"quantizer": folder / QUANTIZER, "vocabulary": folder / UNITS}
         settings = module.Settings(**frontend)
         heard = module.open_audio(settings, inputs, device, hearing.unit_precision)
-        search = DecodeSettings(beam=told.beam, beam_threshold=told.beam_threshold)
+        search = DecodeSettings(beam=[told.beam], beam_threshold=told.beam_threshold)
         job = Job(GREEDY if greedy else told.decoder, folder / LM, search)
         try:
             decoder = decoding.build(job.decoder, job.folder_lm, job.settings)
@@ -89,7 +89,7 @@ class Opened:
                 found=f"{len(decoder.targets)} in {LM}/targets.json",
                 remedy=REMEDY,
             )
-        weights = told.lm_weight, told.word_score
+        weights = decoding.Weights(told.lm_weight, told.word_score, told.beam)
         return cls(hearing, heard, model, decoder, weights, device, job)
 
     def search(self, processes: int) -> SearchAhead:

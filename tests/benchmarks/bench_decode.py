@@ -45,6 +45,7 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 EXP = Path("exp")
 NAME = "bench_decode"  # of the recipe whose links lie in exp
 BEAMS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+[DEFAULT_BEAM] = DecodeSettings().beam
 PEERS_BEAM = 100  # its default
 LM_WEIGHTS, WORD_SCORES = (0.5, 1.0, 2.0, 3.0), (-1.0, 0.0, 1.0)
 NO_UNKNOWN_WORD = -100.0
@@ -95,7 +96,7 @@ def row(name: str, case: Case) -> Row:
     sides = {
         "ours": ours(case.lm, *weights, beam),
         "peer": peer(case.lm, *peer_weights, peers_beam),
-        "default": ours(case.lm, *weights, DecodeSettings().beam),
+        "default": ours(case.lm, *weights, DEFAULT_BEAM),
     }
     wer = {side: case.test.errors(search).rate for side, search in sides.items()}
     calls = {side: _called(search, case.test) for side, search in sides.items()}
@@ -106,7 +107,7 @@ def row(name: str, case: Case) -> Row:
         f"WER ours {wer['ours']:.1%} (dev {found.rate:.1%}) with beam {beam}, "
         f"{_weights(weights)}; pyctcdecode {wer['peer']:.1%} (dev {peer_found.rate:.1%}) with beam "
         f"{peers_beam}, {_weights(peer_weights)}; ours with the recipes' beam of "
-        f"{DecodeSettings().beam}: {rate['default']:.0f} x, {wer['default']:.1%}; "
+        f"{DEFAULT_BEAM}: {rate['default']:.0f} x, {wer['default']:.1%}; "
         f"one process each, {machine()}"
     )
     return higher_is_better(
@@ -162,10 +163,11 @@ def tuned(
 
 def ours(lm: Path, lm_weight: float, word_score: float, beam: int) -> Search:
     """The program's decoder."""
-    decoder = lexicon_beam.build(lm, DecodeSettings(beam=beam))
+    decoder = lexicon_beam.build(lm, DecodeSettings())
+    weights = decoding.Weights(lm_weight, word_score, beam)
 
     def search(log_probs: Mapping[str, np.ndarray]) -> Texts:
-        return {i: " ".join(decoder.decode(x, lm_weight, word_score)) for i, x in log_probs.items()}
+        return {i: " ".join(decoder.decode(x, weights)) for i, x in log_probs.items()}
 
     return search
 
@@ -208,14 +210,16 @@ def demo_case() -> Case:
         f"log-mel model of the demo, espeak's speech, {facts['order']}-gram of "
         f"{facts['vocabulary']} words"
     )
-    return Case(what, lm, _split(links / "6-decode-dev-all"), _split(links / "6-decode-test-all"))
+    return Case(what, lm, _split(links, "dev"), _split(links, "test"))
 
 
-def _split(folder: Path) -> Split:
-    rows = [json.loads(x) for x in (folder / "greedy.jsonl").read_text("utf-8").splitlines()]
+def _split(links: Path, name: str) -> Split:
+    greedy = (links / f"6-decode-{name}-all" / "greedy.jsonl").read_text("utf-8")
+    rows = [json.loads(x) for x in greedy.splitlines()]
     references = {r["utt_id"]: r["ref"] for r in rows}
     seconds = sum(r["seconds"] for r in rows)
-    return Split(decoding.read_log_probs(folder / decoding.LOG_PROBS), references, seconds)
+    log_probs = links / f"6-decode-log_probs-{name}-all" / decoding.LOG_PROBS
+    return Split(decoding.read_log_probs(log_probs), references, seconds)
 
 
 def large_case() -> Case:
@@ -236,7 +240,7 @@ def profile() -> Any:
     import pstats
 
     case = demo_case()
-    search = ours(case.lm, 2.0, 0.0, DecodeSettings().beam)
+    search = ours(case.lm, 2.0, 0.0, DEFAULT_BEAM)
     with cProfile.Profile() as found:
         search(case.test.log_probs)
     return pstats.Stats(found).sort_stats("tottime").print_stats(8)

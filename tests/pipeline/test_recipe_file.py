@@ -109,7 +109,7 @@ def test_a_corpus_checks_its_own_keys(write_recipe: WriteRecipe, values: Values)
         ("finetune", "seeds", [], "finetune.seeds"),
         ("quantizer", "type", "gumble", "'gumbel', 'kmeans' or 'none'"),
         ("quantizer", "encoder_layers", "__import__('os')", "quantizer.encoder_layers"),
-        ("decode", "beam", 0, "greater than or equal to 1"),
+        ("decode", "beam", 0, "greater than 0"),
         ("machine", "device", "tpu", "machine.device"),
         ("quantizer", "aggregator_layers", [], "quantizer.aggregator_layers: at least one layer"),
         ("quantizer", "aggregator_layers", [[8, 0, 1]], "each 1 or more"),

@@ -69,9 +69,13 @@ def test_the_steps_of_a_recipe(steps: list[Step]) -> None:
         "4 lm ngram",
         "5 finetune 2s",
         "5 finetune all",
+        "6 decode log_probs/dev/2s",
         "6 decode dev/2s",
+        "6 decode log_probs/test/2s",
         "6 decode test/2s",
+        "6 decode log_probs/dev/all",
         "6 decode dev/all",
+        "6 decode log_probs/test/all",
         "6 decode test/all",
         "7 score test/2s",
         "7 score test/all",
@@ -116,7 +120,9 @@ def test_adding_a_test_set_runs_0_2_6_7_for_it_alone(runs: Callable[..., list[st
     assert runs(ADD_TEST) == [
         "0 prepare test/more",
         "2 discretize test/more",
+        "6 decode log_probs/more/2s",
         "6 decode more/2s",
+        "6 decode log_probs/more/all",
         "6 decode more/all",
         "7 score more/2s",
         "7 score more/all",
@@ -127,7 +133,9 @@ def test_adding_a_budget_runs_0_5_6_7_for_it_alone(runs: Callable[..., list[str]
     assert runs("budgets=[1s, 2s, all]") == [
         "0 prepare budget/1s",
         "5 finetune 1s",
+        "6 decode log_probs/dev/1s",
         "6 decode dev/1s",
+        "6 decode log_probs/test/1s",
         "6 decode test/1s",
         "7 score test/1s",
     ]
@@ -144,7 +152,9 @@ def test_a_finetune_setting_leaves_0_to_4(runs: Callable[..., list[str]]) -> Non
 def test_a_budgets_own_setting_leaves_the_other_budgets(runs: Callable[..., list[str]]) -> None:
     assert runs("finetune.by_budget.2s.updates=7") == [
         "5 finetune 2s",
+        "6 decode log_probs/dev/2s",
         "6 decode dev/2s",
+        "6 decode log_probs/test/2s",
         "6 decode test/2s",
         "7 score test/2s",
     ]
@@ -195,9 +205,13 @@ def test_more_fine_tuning_seeds_train_no_budget_and_seed_again(
     assert runs("finetune.seeds=[1, 2]") == [
         "5 finetune 2s/seed2",
         "5 finetune all/seed2",
+        "6 decode log_probs/dev/2s/seed2",
         "6 decode dev/2s/seed2",
+        "6 decode log_probs/test/2s/seed2",
         "6 decode test/2s/seed2",
+        "6 decode log_probs/dev/all/seed2",
         "6 decode dev/all/seed2",
+        "6 decode log_probs/test/all/seed2",
         "6 decode test/all/seed2",
         "7 score test/2s/seed2",
         "7 score test/all/seed2",
@@ -276,7 +290,9 @@ def test_an_audio_file_of_another_content_is_seen_by_every_run(
     assert runs() == [
         "0 prepare test/test",
         "2 discretize test/test",
+        "6 decode log_probs/test/2s",
         "6 decode test/2s",
+        "6 decode log_probs/test/all",
         "6 decode test/all",
         "7 score test/2s",
         "7 score test/all",

@@ -24,7 +24,9 @@ HEADER = "utt_id\tspeaker\tpath\ttranscript\n"
 BLIND_STEPS = [
     "0 prepare test/blind",
     "2 discretize test/blind",
+    "6 decode log_probs/blind/2s",
     "6 decode blind/2s",
+    "6 decode log_probs/blind/all",
     "6 decode blind/all",
     "7 score blind/2s",
     "7 score blind/all",
@@ -70,7 +72,12 @@ def test_it_is_prepared_once_and_decoded_by_the_models_of_every_fold(
     folds = ("anna", "bert", "carl", "dora")
     assert runs(f"corpus.test={{blind: {blind}}}") == [
         *BLIND_STEPS[:2],
-        *(f"6 decode {f}/blind/{budget}" for f in folds for budget in ("2s", "all")),
+        *(
+            f"6 decode {f}/{kind}blind/{budget}"
+            for f in folds
+            for budget in ("2s", "all")
+            for kind in ("log_probs/", "")
+        ),
         *(f"7 score {f}/blind/{budget}" for f in folds for budget in ("2s", "all")),
     ]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.recipe import DecodeSettings
+from stages.acoustic.decoding import NO_WEIGHTS, Weights
 from stages.acoustic.hypothesis import Hypothesis, runs
 from stages.acoustic.targets import Targets
 
@@ -26,19 +27,13 @@ class Greedy:
     def __init__(self, targets: Targets) -> None:
         self.targets = targets
 
-    def decode(
-        self, log_probs_TV: NDArray[Any], lm_weight: float = 0.0, word_score: float = 0.0
-    ) -> list[str]:
+    def decode(self, log_probs_TV: NDArray[Any], weights: Weights = NO_WEIGHTS) -> list[str]:
         """The words of one utterance; the weights make no difference."""
         path = np.asarray(log_probs_TV).argmax(axis=1).tolist() if len(log_probs_TV) else []
         return self.targets.decode(collapse(path, self.targets.blank)).split()
 
     def nbest(
-        self,
-        log_probs_TV: NDArray[Any],
-        lm_weight: float = 0.0,
-        word_score: float = 0.0,
-        count: int = 1,
+        self, log_probs_TV: NDArray[Any], weights: Weights = NO_WEIGHTS, count: int = 1
     ) -> list[Hypothesis]:
         """The one hypothesis there is, whatever `count` says."""
         if not len(log_probs_TV):

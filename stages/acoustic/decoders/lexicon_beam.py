@@ -46,6 +46,7 @@ from flashlight.lib.text.dictionary import Dictionary
 from pipeline.recipe import DecodeSettings
 from stages.acoustic.ctc_path import best_path
 from stages.acoustic.decoders.greedy import collapse
+from stages.acoustic.decoding import NO_WEIGHTS, Weights
 from stages.acoustic.hypothesis import Hypothesis, runs
 from stages.acoustic.lexicon import read_lexicon
 from stages.acoustic.ngram import BINARY
@@ -85,35 +86,29 @@ class LexiconBeam:
                 self.trie.insert(spelling, index, score)
         self.trie.smear(SmearingMode.MAX)  # the best word still possible guides the search
 
-    def decode(
-        self, log_probs_TV: NDArray[Any], lm_weight: float = 0.0, word_score: float = 0.0
-    ) -> list[str]:
-        """The words of one utterance."""
+    def decode(self, log_probs_TV: NDArray[Any], weights: Weights = NO_WEIGHTS) -> list[str]:
+        """The words of one utterance. Without a beam: the widest of the settings'."""
         if self.targets.boundary is None:
-            return list(self.nbest(log_probs_TV, lm_weight, word_score)[0].words)
-        results = self._search(log_probs_TV, lm_weight, word_score)
+            return list(self.nbest(log_probs_TV, weights)[0].words)
+        results = self._search(log_probs_TV, weights)
         if not results:
             return []
         within = results[0].score - self._doubt(log_probs_TV, results[0])
         near = list(itertools.takewhile(lambda r: r.score >= within, results))
         if len(near) == 1:
             return list(self._words(near[0]))
-        found = [self._hypothesis(r, log_probs_TV, lm_weight, word_score) for r in near]
+        found = [self._hypothesis(r, log_probs_TV, weights) for r in near]
         return list(min(found, key=lambda h: (-h.total, h.words)).words)
 
     def nbest(
-        self,
-        log_probs_TV: NDArray[Any],
-        lm_weight: float = 0.0,
-        word_score: float = 0.0,
-        count: int = 1,
+        self, log_probs_TV: NDArray[Any], weights: Weights = NO_WEIGHTS, count: int = 1
     ) -> list[Hypothesis]:
         """The best hypotheses of different words, at most `count`, the best first.
 
         Their number is also bounded by what the beam keeps to the end. Equal ones are sorted by
         their words, so that nothing hangs on where they lie in memory.
         """
-        results = self._search(log_probs_TV, lm_weight, word_score)
+        results = self._search(log_probs_TV, weights)
         ranked = sorted(results, key=lambda result: (-result.score, self._words(result)))
         found: dict[tuple[str, ...], Hypothesis] = {}
         for result in ranked:
@@ -121,7 +116,7 @@ class LexiconBeam:
             better = sum(hypothesis.total > could_be for hypothesis in found.values())
             if better >= count:
                 break
-            hypothesis = self._hypothesis(result, log_probs_TV, lm_weight, word_score)
+            hypothesis = self._hypothesis(result, log_probs_TV, weights)
             if self.targets.boundary is None:
                 hypothesis = self._aligned(hypothesis, log_probs_TV)
             known = found.get(hypothesis.words)
@@ -130,16 +125,16 @@ class LexiconBeam:
         best = sorted(found.values(), key=lambda h: (-h.total, h.words))[:count]
         return best or [Hypothesis((), 0.0, None, 0.0)]
 
-    def _search(self, log_probs_TV: NDArray[Any], lm_weight: float, word_score: float) -> list[Any]:
+    def _search(self, log_probs_TV: NDArray[Any], weights: Weights) -> list[Any]:
         """flashlight's results, the best first; none where there are no frames."""
         if not len(log_probs_TV):
             return []
         options = LexiconDecoderOptions(
-            beam_size=self.settings.beam,
+            beam_size=weights.beam or max(self.settings.beam),
             beam_size_token=self.columns,
             beam_threshold=self.settings.beam_threshold,
-            lm_weight=lm_weight,
-            word_score=word_score + TIE,
+            lm_weight=weights.lm_weight,
+            word_score=weights.word_score + TIE,
             unk_score=-math.inf,
             sil_score=0.0,
             log_add=False,
@@ -160,9 +155,7 @@ class LexiconBeam:
         """How much the search may have favoured any result, at most."""
         return 2 * TIE * (1 + len(log_probs_TV) + len(self._words(result)))
 
-    def _hypothesis(
-        self, result: Any, log_probs_TV: NDArray[Any], lm_weight: float, word_score: float
-    ) -> Hypothesis:
+    def _hypothesis(self, result: Any, log_probs_TV: NDArray[Any], weights: Weights) -> Hypothesis:
         """A result in our terms: without the closing frame, twins as the pieces they are.
 
         flashlight keeps a target and a word for each frame, between a beginning and an end.
@@ -175,7 +168,7 @@ class LexiconBeam:
         acoustic = sum(float(log_probs_TV[t, v]) for t, v in enumerate(path))
         ends = [min(end, frames - 1) for end in ends]  # the last one in the closing frame
         words, lm = self._words(result), result.lmScore
-        total = acoustic + lm_weight * lm + word_score * len(words)
+        total = acoustic + weights.lm_weight * lm + weights.word_score * len(words)
         return Hypothesis(words, acoustic, lm, total, tuple(path), tuple(ends))
 
     def _aligned(self, found: Hypothesis, log_probs_TV: NDArray[Any]) -> Hypothesis:

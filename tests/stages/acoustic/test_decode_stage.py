@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.errors import RunError, UserError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import DecodeSettings, LmSettings, TextSettings
 from pipeline.stage import StepContext
-from stages.acoustic import decode_stage, decoding, finetune, lm_stage
+from stages.acoustic import decode_stage, decoding, finetune, lm_stage, scoring
 from stages.acoustic.targets import Targets
 
 LINES = ["turn left", "turn right", "go now", "turn left now", "go right", "stop now"]
@@ -60,20 +61,30 @@ def outputs(log_probs: dict[str, Any]) -> decoding.Outputs:
 
 def context(folder: Path, lm: Path) -> StepContext:
     folder.mkdir()
-    return StepContext(folder, {"lm": lm, "text": lm}, "cpu", folder)
+    inputs = {"lm": lm, "text": lm}
+    inputs |= {x: folder.with_name(f"{folder.name}-{x}") for x in ("log_probs", "manifest")}
+    return StepContext(folder, inputs, "cpu", folder)
+
+
+def give(ctx: StepContext, log_probs: Any, of: Manifest) -> None:
+    """What the step reads of a split."""
+    for name in ("log_probs", "manifest"):
+        ctx.inputs[name].mkdir()
+    decoding.write_log_probs(ctx.inputs["log_probs"] / decoding.LOG_PROBS, outputs(log_probs))
+    Manifest(list(of), ctx.inputs["manifest"]).write()
 
 
 def run_dev(ctx: StepContext, settings: DecodeSettings, log_probs: Any, of: Manifest) -> None:
-    """As the step does, on log-probabilities that are given."""
-    found = decode_stage.cached_log_probs(ctx, lambda: outputs(log_probs))
-    decode_stage.run_dev(ctx, settings, found, of)
+    give(ctx, log_probs, of)
+    decode_stage.decode_dev(ctx, settings=settings)
 
 
 def run_test(
     ctx: StepContext, settings: DecodeSettings, log_probs: Any, of: Manifest, tuned: Path
 ) -> None:
-    found = decode_stage.cached_log_probs(ctx, lambda: outputs(log_probs))
-    decode_stage.run_test(ctx, settings, found, of, tuned)
+    give(ctx, log_probs, of)
+    inputs = {**ctx.inputs, "tuned": tuned}
+    decode_stage.decode_test(replace(ctx, inputs=inputs), settings=settings)
 
 
 def rows(folder: Path, decoder: str) -> list[dict[str, object]]:
@@ -176,7 +187,8 @@ def test_test_sets_use_the_weights_of_dev(tmp_path: Path, lm: Path) -> None:
     tuned.mkdir()
     results = {}
     for word_score in (0.0, -50.0):
-        weights = {"lm_weight": 0.5, "word_score": word_score, "dev_wer": 0.1, "trials": []}
+        weights = {"lm_weight": 0.5, "word_score": word_score, "beam": 50}
+        weights |= {"dev_wer": 0.1, "trials": []}
         told = {"dev_seconds": 9.0, "dev_utterances": 9, "decoders": {"lexicon_beam": weights}}
         (tuned / "weights.json").write_text(json.dumps(told))
         ctx = context(tmp_path / f"test{word_score}", lm)
@@ -243,53 +255,36 @@ def test_dev_without_transcripts_is_refused(tmp_path: Path, lm: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("left", ["nothing", "half a file", "the whole file"])
-def test_log_probabilities_of_a_killed_run_are_computed_again_only_if_they_must(
-    tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch, left: str
+def test_the_step_of_log_probabilities_keeps_what_the_model_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lm: Path
 ) -> None:
-    ctx, said = context(tmp_path / "dev", lm), ["turn left", "go right"]
-    log_probs, computed = spoken(lm, said), list[str]()
-    file = ctx.folder / decoding.LOG_PROBS
-    if left != "nothing":
-        decoding.write_log_probs(file, outputs(log_probs))
-    if left == "half a file":
-        file.write_bytes(file.read_bytes()[:-9])
-
-    def compute() -> decoding.Outputs:
-        computed.append("again")
-        return outputs(log_probs)
-
-    found = decode_stage.cached_log_probs(ctx, compute)
-    assert computed == ([] if left == "the whole file" else ["again"])
-    assert list(found) == ["u0", "u1"]
-    for name, array in log_probs.items():
-        np.testing.assert_array_equal(found[name], array.astype(np.float32))
+    said = outputs(spoken(lm, ["turn left"]))
+    inputs = {"model": tmp_path}
+    monkeypatch.setattr(finetune, "compute_log_probs", lambda ctx, read: said if read else None)
+    decode_stage.compute(StepContext(tmp_path, inputs, "cpu", tmp_path))
+    kept = decoding.read_log_probs(tmp_path / decoding.LOG_PROBS)
+    np.testing.assert_array_equal(kept["u0"], said.log_probs["u0"].astype(np.float32))
 
 
-def test_a_step_computes_its_log_probabilities_once_and_reads_them_once(
-    tmp_path: Path, lm: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """But for the trials on dev, which may be made in processes of their own."""
-    said, read_it = ["turn left", "go right"], decoding.read_log_probs
-    manifest(tmp_path, said).write()
-    done: list[str] = []
-
-    def compute(*_: object) -> decoding.Outputs:
-        done.append("computed")
-        return outputs(spoken(lm, said))
-
-    def read(path: Path) -> dict[str, np.ndarray]:
-        done.append("read")
-        return read_it(path)
-
-    monkeypatch.setattr(finetune, "compute_log_probs", compute)
-    monkeypatch.setattr(decoding, "read_log_probs", read)
-    inputs = {"lm": lm, "text": lm, "manifest": tmp_path}
-    for name, work in (("dev", decode_stage.decode_dev), ("test", decode_stage.decode_test)):
-        done.clear()
-        ctx = StepContext(tmp_path / name, inputs, "cpu", tmp_path)
-        ctx.folder.mkdir()
-        work(ctx, settings=SETTINGS)
-        assert done == ["computed", "read"]
-        assert [row["hyp"] for row in rows(ctx.folder, "greedy")] == said
-        inputs["tuned"] = ctx.folder
+def test_the_beam_that_dev_chose_is_used_on_test(tmp_path: Path, lm: Path) -> None:
+    """Of noisy speech a beam of one loses words that a wider one keeps."""
+    said = LINES
+    noisy = spoken(lm, said, noise=3.5)
+    settings = DecodeSettings(
+        decoders=["lexicon_beam"], lm_weights=[0.5], word_scores=[0.0], beam=[1, 50]
+    )
+    dev = context(tmp_path / "dev", lm)
+    run_dev(dev, settings, noisy, manifest(tmp_path, said))
+    told = json.loads((dev.folder / "weights.json").read_text())["decoders"]["lexicon_beam"]
+    by_beam = {trial["beam"]: trial["errors"] for trial in told["trials"]}
+    assert by_beam[50] < by_beam[1]
+    assert (told["beam"], told["beam_tuned"], told["at_edge"]) == (50, True, ["beam"])
+    for beam, errors in by_beam.items():
+        (dev.folder / "weights.json").write_text(
+            json.dumps({"dev_in_lm_text": 0, "decoders": {"lexicon_beam": {**told, "beam": beam}}})
+        )
+        test = context(tmp_path / f"test{beam}", lm)
+        run_test(test, settings, noisy, manifest(tmp_path, said), dev.folder)
+        heard = {str(row["utt_id"]): str(row["hyp"]) for row in rows(test.folder, "lexicon_beam")}
+        references = {f"u{i}": text for i, text in enumerate(said)}
+        assert scoring.count_words(references, heard).errors == errors

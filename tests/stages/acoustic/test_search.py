@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import RunError
 from pipeline.recipe import DecodeSettings
 from stages.acoustic import decoding, search, tuning
+from stages.acoustic.decoding import NO_WEIGHTS, Weights
 from stages.acoustic.search import Desk, Job, Search, Utterances, decode_split
 from stages.acoustic.search_ahead import SearchAhead
 
@@ -34,7 +35,7 @@ ngram 2=2
 
 \\end\\
 """
-GRID = [(lm, word) for lm in (0.0, 0.5, 1.5) for word in (-20.0, 0.0, 1.0)]
+GRID = [Weights(lm, word, 50) for lm in (0.0, 0.5, 1.5) for word in (-20.0, 0.0, 1.0)]
 
 
 @pytest.fixture
@@ -63,12 +64,12 @@ def test_processes_change_no_result(job: Job, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", from_seconds)
         with opened(job, workers) as one:
             trials = tuning.tune(one, references, GRID, told.append)
-            decoded = decode_split(one, (0.5, 1.0), 4, told.append)
+            decoded = decode_split(one, Weights(0.5, 1.0), 4, told.append)
             assert (one.pool is not None) == (workers > 1 and not from_seconds)
         found.append((trials, decoded))
     assert all(each == found[0] for each in found[1:])
     trials, decoded = found[0]
-    assert [(t.lm_weight, t.word_score) for t in trials] == GRID
+    assert [t.weights for t in trials] == GRID
     assert len({t.errors for t in trials}) > 2  # the grid makes a difference here
     assert list(decoded) == [f"u{n}" for n in range(10)]
     assert len(told) == 4 * (4 * len(GRID) + 4)
@@ -76,10 +77,10 @@ def test_processes_change_no_result(job: Job, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_split_is_decoded_as_utterances_alone(job: Job) -> None:
     with opened(job, 1) as one:
-        decoded = decode_split(one, (0.5, 1.0), 2, lambda _: None)
+        decoded = decode_split(one, Weights(0.5, 1.0), 2, lambda _: None)
         desk = one.desk
         for name, found in decoded.items():
-            words = desk.decoder.decode(desk.log_probs[name], 0.5, 1.0)
+            words = desk.decoder.decode(desk.log_probs[name], Weights(0.5, 1.0))
             assert found.text.split() == words == [t.word for t in found.times]
             assert len(found.nbest) == 2
 
@@ -90,10 +91,10 @@ def test_what_is_searched_ahead_is_found_as_stage_6_finds_it(
 ) -> None:
     monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", 1e-9)  # after the first
     with opened(job, 1) as one:
-        expected = decode_split(one, (0.5, 1.0), 1, lambda _: None)
+        expected = decode_split(one, Weights(0.5, 1.0), 1, lambda _: None)
         decoder, log_probs = one.desk.decoder, one.desk.log_probs
     alone = Job(job.decoder, job.folder_lm, job.settings)
-    with SearchAhead(alone, decoder, (0.5, 1.0), workers) as ahead:
+    with SearchAhead(alone, decoder, Weights(0.5, 1.0), workers) as ahead:
         assert ahead.waiting == 0
         begun = {name: ahead.begin(log_probs[name]) for name in sorted(log_probs)}
         assert (ahead.pool is not None) == (workers > 1)
@@ -108,7 +109,7 @@ def test_a_process_that_cannot_open_the_folder_is_told_where_its_result_is_asked
     desk = Desk(job)
     (job.folder_lm / "targets.json").unlink()
     alone = Job(job.decoder, job.folder_lm, job.settings)
-    with SearchAhead(alone, desk.decoder, (0.5, 1.0), 2) as ahead:
+    with SearchAhead(alone, desk.decoder, Weights(0.5, 1.0), 2) as ahead:
         result = ahead.begin(desk.log_probs["u1"])
         with pytest.raises(RunError, match="could not start to decode"):
             result()
@@ -121,7 +122,7 @@ def dies(desk: Desk, part: Utterances) -> None:
 
 def test_a_process_that_dies_is_told(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", 0.0)
-    parts = [Utterances((f"u{n}",), 0.0, 0.0) for n in range(3)]
+    parts = [Utterances((f"u{n}",), NO_WEIGHTS) for n in range(3)]
     with (
         pytest.raises(RunError, match=r"(?s)stopped early.*decode\.beam"),
         opened(job, 2) as one,
@@ -138,7 +139,7 @@ def test_processes_read_log_probabilities_utterance_by_utterance(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", 0.0)
-    parts = [Utterances((f"u{n}",), 0.0, 0.0) for n in range(3)]
+    parts = [Utterances((f"u{n}",), NO_WEIGHTS) for n in range(3)]
     with opened(job, 2) as one:
         told = one.map(where, parts, lambda _: None)
     assert told[0] == (os.getpid(), "dict")
@@ -152,7 +153,7 @@ def test_a_process_that_cannot_start_is_not_told_as_out_of_memory(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "PARALLEL_FROM_SECONDS", 0.0)
-    parts = [Utterances((f"u{n}",), 0.0, 0.0) for n in range(3)]
+    parts = [Utterances((f"u{n}",), NO_WEIGHTS) for n in range(3)]
     with opened(job, 2) as one:
         (job.folder_lm / "targets.json").unlink()
         with pytest.raises(RunError, match="could not start to decode") as caught:

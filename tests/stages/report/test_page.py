@@ -151,7 +151,10 @@ def test_what_is_not_done_is_said_and_the_rest_is_shown(make: Make, parse: Parse
     made = make(last=5)
     page = parse(made.page())
     assert "tiny is not finished" in page.text
-    assert "Missing: 6 decode dev/2s, 6 decode test/2s" in page.text
+    assert (
+        "Missing: 6 decode log_probs/dev/2s, 6 decode dev/2s, 6 decode log_probs/test/2s"
+        in page.text
+    )
     assert "tiny has no word error rate yet." in page.text
     assert "no score step of these recipes is done" in page.text
     assert "No alignments are shown" in page.text

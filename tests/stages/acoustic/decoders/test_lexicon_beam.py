@@ -13,10 +13,11 @@ import pytest
 from pipeline.recipe import DecodeSettings
 from stages.acoustic.decoders.greedy import Greedy, collapse
 from stages.acoustic.decoders.lexicon_beam import LexiconBeam
+from stages.acoustic.decoding import Weights
 from stages.acoustic.hypothesis import word_times
 from stages.acoustic.targets import Targets
 
-SETTINGS = DecodeSettings(beam=5000, beam_threshold=1000.0)
+SETTINGS = DecodeSettings(beam=[5000], beam_threshold=1000.0)
 ARPA = """\\data\\
 ngram 1=6
 ngram 2=5
@@ -130,9 +131,9 @@ def test_agrees_with_an_exhaustive_search(
         case = (log_probs_TV, targets, lexicon, lm, *weights)
         expected, whole = exhaustive(*case), exhaustive(*case, with_touching=True)
         words = expected[0][1]
-        assert decoder.decode(log_probs_TV, *weights) == list(words)
+        assert decoder.decode(log_probs_TV, Weights(*weights)) == list(words)
         several += len(words) > 1
-        found = decoder.nbest(log_probs_TV, *weights, count=1000)
+        found = decoder.nbest(log_probs_TV, Weights(*weights), count=1000)
         assert len(found) == len(expected) > 5  # all there are
         totals = [h.total for h in found]
         assert totals == sorted(totals, reverse=True)
@@ -150,7 +151,7 @@ def test_agrees_with_an_exhaustive_search(
             for word in times:
                 piece = spelt(list(h.path[word.first : word.stop]), targets, ends_anywhere(reverse))
                 assert piece == [word.word]
-        cut = [h.words for h in decoder.nbest(log_probs_TV, *weights, count=3)]
+        cut = [h.words for h in decoder.nbest(log_probs_TV, Weights(*weights), count=3)]
         assert cut == [h.words for h in found[:3]]
     assert several  # the cases are not all trivial
 
@@ -173,7 +174,7 @@ def sharp(path: list[int], symbols: int) -> np.ndarray:
 )
 def test_sharp_letters_give_what_they_spell(arpa: Path, path: list[int], words: list[str]) -> None:
     decoder = LexiconBeam(LETTERS, SPELT, arpa, DecodeSettings())
-    assert decoder.decode(sharp(path, 4), 0.5, 0.0) == words
+    assert decoder.decode(sharp(path, 4), Weights(0.5, 0.0)) == words
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_sharp_pieces_give_what_they_spell(
     arpa: Path, path: list[int], words: list[str], word_score: float
 ) -> None:
     decoder = LexiconBeam(PIECES, PIECED, arpa, DecodeSettings())
-    assert decoder.decode(sharp(path, 4), 0.0, word_score) == words
+    assert decoder.decode(sharp(path, 4), Weights(0.0, word_score)) == words
 
 
 @pytest.mark.parametrize("kind", ["letters", "pieces"])
@@ -202,7 +203,7 @@ def test_nothing_hangs_on_where_hypotheses_lie_in_memory(arpa: Path, kind: str) 
     kept, found = [], set()
     for _ in range(8):
         kept.append([bytearray(int(n)) for n in random.integers(10, 5000, 500)])
-        decoder = LexiconBeam(targets, lexicon, arpa, DecodeSettings(beam=5))
+        decoder = LexiconBeam(targets, lexicon, arpa, DecodeSettings(beam=[5]))
         kept.append(decoder)
         hypotheses = [decoder.nbest(x)[0] for x in speech]
         words = [tuple(decoder.decode(x)) for x in speech]
@@ -215,29 +216,29 @@ def test_logits_and_log_probabilities_give_the_same_words(arpa: Path) -> None:
     decoder = LexiconBeam(LETTERS, SPELT, arpa, DecodeSettings())
     logits_TV = np.random.default_rng(1).normal(size=(40, 4)).astype(np.float32) * 3
     log_probs_TV = logits_TV - np.log(np.exp(logits_TV).sum(1, keepdims=True))
-    words = decoder.decode(logits_TV, 1.0, 1.0)
+    words = decoder.decode(logits_TV, Weights(1.0, 1.0))
     assert len(words) > 2
-    assert decoder.decode(log_probs_TV, 1.0, 1.0) == words
+    assert decoder.decode(log_probs_TV, Weights(1.0, 1.0)) == words
 
 
 def test_the_language_model_settles_what_the_sound_leaves_open(arpa: Path) -> None:
     decoder = LexiconBeam(LETTERS, SPELT, arpa, DecodeSettings())
     log_probs_TV = sharp([2, 1, 2, 3], 4)
     log_probs_TV[3] = [-0.6, -5.0, -5.0, -0.9]  # `one one` a little likelier than `one two`
-    assert decoder.decode(log_probs_TV, 0.0, 0.0) == ["one", "one"]
-    assert decoder.decode(log_probs_TV, 2.0, 0.0) == ["one", "two"]
+    assert decoder.decode(log_probs_TV, Weights(0.0, 0.0)) == ["one", "one"]
+    assert decoder.decode(log_probs_TV, Weights(2.0, 0.0)) == ["one", "two"]
 
 
 def test_infinitely_unlikely_targets_do_no_harm(arpa: Path) -> None:
     decoder = LexiconBeam(LETTERS, SPELT, arpa, DecodeSettings())
     log_probs_TV = np.where(sharp([2, 2, 3, 1, 2], 4) < -1, -np.inf, 0.0).astype(np.float32)
-    assert decoder.decode(log_probs_TV, 1.0, 0.0) == ["two", "one"]
+    assert decoder.decode(log_probs_TV, Weights(1.0, 0.0)) == ["two", "one"]
 
 
 def test_no_frames_give_no_words(arpa: Path) -> None:
     decoder = LexiconBeam(LETTERS, SPELT, arpa, DecodeSettings())
-    assert decoder.decode(np.zeros((0, 4), np.float32), 1.0, 1.0) == []
-    [found] = decoder.nbest(np.zeros((0, 4), np.float32), 1.0, 1.0, 3)
+    assert decoder.decode(np.zeros((0, 4), np.float32), Weights(1.0, 1.0)) == []
+    [found] = decoder.nbest(np.zeros((0, 4), np.float32), Weights(1.0, 1.0), 3)
     assert (found.words, found.path) == ((), ())
 
 
@@ -269,7 +270,7 @@ def test_agrees_with_greedy_where_only_the_sound_counts(arpa: Path) -> None:
 def test_a_cut_off_word_is_none_and_does_no_harm(arpa: Path) -> None:
     """Three letters that no word has, all kept: nothing can be closed."""
     targets = Targets("letters", ["<blank>", "|", "a", "b"])
-    decoder = LexiconBeam(targets, {"long": [2, 3, 2, 3, 1]}, arpa, DecodeSettings(beam=1))
+    decoder = LexiconBeam(targets, {"long": [2, 3, 2, 3, 1]}, arpa, DecodeSettings(beam=[1]))
     log_probs_TV = sharp([2, 3, 0, 2], 4)
     for found in decoder.nbest(log_probs_TV, count=2):
         assert found.words == () and len(found.path) == 4
