@@ -1,8 +1,9 @@
-"""Which systems were scored on the same corpus: only those belong in one table."""
+"""Which systems were scored on the same corpus, as belongs in one table, and on the same folds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stages.acoustic.results import Row
@@ -10,8 +11,31 @@ from stages.acoustic.results import Row
 Place = tuple[str, tuple[Any, ...]]  # a test set and its folds
 
 
-def by_corpus(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each corpus, under a title that names it and its recipes, in their order.
+@dataclass(frozen=True)
+class Corpus:
+    """The rows of one corpus, in their order."""
+
+    rows: Sequence[Row]
+
+    @property
+    def name(self) -> str:
+        """Its kind, which another one may bear as well."""
+        kinds = [str(row["corpus"]) for row in self.rows if row.get("corpus")]
+        return f"Corpus {kinds[0]}" if kinds else "A corpus that is not named"
+
+    @property
+    def recipes(self) -> list[str]:
+        """What was scored on it, each once."""
+        return list(dict.fromkeys(row["recipe"] for row in self.rows))
+
+    @property
+    def title(self) -> str:
+        """Its name with its recipes, as no other has it."""
+        return f"{self.name} ({', '.join(self.recipes)})"
+
+
+def by_corpus(rows: Sequence[Row]) -> list[Corpus]:
+    """The rows of each corpus.
 
     Recipes have one corpus where they do not name two kinds, and have as many words in each test
     set that both were scored on, with the same folds: lists of one's own are all of kind `tsv`.
@@ -30,12 +54,7 @@ def by_corpus(rows: Sequence[Row]) -> dict[str, list[Row]]:
                 break
         else:
             groups.append([name])
-    return {
-        _title([row for name in group for row in recipes[name]]): [
-            row for row in rows if row["recipe"] in group
-        ]
-        for group in groups
-    }
+    return [Corpus([row for row in rows if row["recipe"] in group]) for group in groups]
 
 
 def _can_be_one(first: Sequence[Row], second: Sequence[Row]) -> bool:
@@ -53,7 +72,27 @@ def _words(rows: Sequence[Row]) -> dict[Place, int]:
     return {(row["test_set"], tuple(row["folds"])): row["reference_words"] for row in rows}
 
 
-def _title(rows: Sequence[Row]) -> str:
-    kinds = [str(row["corpus"]) for row in rows if row.get("corpus")]
-    named = f"Corpus {kinds[0]}" if kinds else "A corpus that is not named"
-    return f"{named} ({', '.join(dict.fromkeys(row['recipe'] for row in rows))})"
+def unequal_folds(rows: Sequence[Row]) -> list[str]:
+    """A line for each test set whose systems were scored on other folds than each other.
+
+    Args:
+        rows: as of `by_corpus`, of one corpus.
+    """
+    told = []
+    for test_set in dict.fromkeys(row["test_set"] for row in rows):
+        sets: dict[tuple[str, ...], list[str]] = {}
+        by_budget: dict[str, set[tuple[str, ...]]] = {}
+        for row in rows:
+            if row["test_set"] == test_set:
+                folds = tuple(sorted(str(f) for f in row["folds"] if f is not None))
+                sets.setdefault(folds, []).append(f"{row['recipe']} {row['budget']}")
+                by_budget.setdefault(row["budget"], set()).add(folds)
+        # A budget may have folds where the others have none: it is so for all systems.
+        differ = any(len(found) > 1 for found in by_budget.values())
+        if differ or len([folds for folds in sets if folds]) > 1:
+            each = (
+                f"{', '.join(dict.fromkeys(names))}: {', '.join(folds) or 'no folds'}"
+                for folds, names in sets.items()
+            )
+            told.append(f"Not on the same folds of {test_set}: {'; '.join(each)}.")
+    return told

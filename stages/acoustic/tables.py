@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from stages.acoustic import pairs, published_wer
 from stages.acoustic.bootstrap import SPEAKERS_TO_RESAMPLE
-from stages.acoustic.corpora import by_corpus
+from stages.acoustic.corpora import by_corpus, unequal_folds
 from stages.acoustic.published_wer import Published
 from stages.acoustic.results import Results, Row
 from stages.acoustic.summary import Metric, summarise, systems
@@ -63,40 +63,18 @@ def format_table(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> st
         return _for_programs(rows, fmt, tuple(rows[0]) if rows else COMPARED)
     corpora = by_corpus(rows)
     if len(corpora) > 1:
-        told = (f"{title}:\n\n{_of_corpus(mine, fmt, metric)}" for title, mine in corpora.items())
+        told = (f"{each.title}:\n\n{_of_corpus(each.rows, fmt, metric)}" for each in corpora)
         return "\n\n".join(told)
     return _of_corpus(rows, fmt, metric)
 
 
 def _of_corpus(rows: Sequence[Row], fmt: Format, metric: Metric) -> str:
-    text = "\n\n".join([_table(*_crossed(rows, metric), fmt), *_unequal_folds(rows)])
+    text = "\n\n".join([_table(*_crossed(rows, metric), fmt), *unequal_folds(rows)])
     spread = deviations(rows, fmt, metric)
     if spread:
         text += f"\n\nOver seeds and folds, {metric.upper()} in %:\n\n{spread}"
     published = published_beside(rows, fmt) if metric == "wer" else []
     return "\n\n".join([text, *published])
-
-
-def _unequal_folds(rows: Sequence[Row]) -> list[str]:
-    """A line for each test set whose systems were scored on other folds than each other."""
-    told = []
-    for test_set in dict.fromkeys(row["test_set"] for row in rows):
-        sets: dict[tuple[str, ...], list[str]] = {}
-        by_budget: dict[str, set[tuple[str, ...]]] = {}
-        for row in rows:
-            if row["test_set"] == test_set:
-                folds = tuple(sorted(str(f) for f in row["folds"] if f is not None))
-                sets.setdefault(folds, []).append(f"{row['recipe']} {row['budget']}")
-                by_budget.setdefault(row["budget"], set()).add(folds)
-        # A budget may have folds where the others have none: it is so for all systems.
-        differ = any(len(found) > 1 for found in by_budget.values())
-        if differ or len([folds for folds in sets if folds]) > 1:
-            each = (
-                f"{', '.join(dict.fromkeys(names))}: {', '.join(folds) or 'no folds'}"
-                for folds, names in sets.items()
-            )
-            told.append(f"Not on the same folds of {test_set}: {'; '.join(each)}.")
-    return told
 
 
 def deviations(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> str:

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from stages.acoustic.results import Row
 from stages.acoustic.summary import Metric, summarise, systems
-from stages.report import alignments, errors, rates, tables, training
+from stages.report import alignments, tables, training
 from stages.report.charts import COLOURS, DASHES, MARKERS, Chart, svg
 from stages.report.codebook import codebooks
 from stages.report.collect import Piece, Source
 from stages.report.tables import Cell, Table, head, word
 from stages.report.template import environment
+from stages.report.test_sets import test_sets, with_names
 
 CURVES_OPEN = 4  # of trainings; of more, only the first are unfolded
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """A test set with all that is told of it.
-
-    Attributes:
-        sizes: (whose, how much speech it holds); of all systems: no name.
-        differ: what bears this name is not the same speech for all, folds apart.
-        published: WER of others, with ours; None where there is none, or the page is of CER.
-        pairs, paired: comparisons of systems on the same utterances, and how to read them.
-    """
-
-    name: str
-    sizes: Sequence[tuple[str, str]]
-    differ: bool
-    panels: Sequence[Chart]
-    table: Table
-    spread: Table | None
-    published: Table | None
-    counts: Table
-    pairs: Sequence[Table]
-    paired: str
-    speakers: Sequence[Table]
-    confusions: Table | None
-    systems: Sequence[alignments.System]
 
 
 def render(sources: Sequence[Source], metric: Metric = "wer") -> str:
@@ -55,16 +28,6 @@ def render(sources: Sequence[Source], metric: Metric = "wer") -> str:
     """
     styles = _styles(sources)
     scored = [(system, summarise(system)) for system in systems(s.results for s in sources)]
-    test_sets = [
-        _test_set(
-            name,
-            [pair for pair in scored if pair[1]["test_set"] == name],
-            sources,
-            styles,
-            metric,
-        )
-        for name in dict.fromkeys(row["test_set"] for _, row in scored)
-    ]
     number = _Numbers()
     return (
         environment()
@@ -73,11 +36,10 @@ def render(sources: Sequence[Source], metric: Metric = "wer") -> str:
             sources=sources,
             rate=tables.METRICS[metric],
             other_metric=next(other.upper() for other in tables.METRICS if other != metric),
-            styles=styles,
             colours=COLOURS,
             markers=MARKERS,
             dashes=DASHES,
-            test_sets=test_sets,
+            test_sets=test_sets(sources, scored, styles, metric),
             codebooks=codebooks(sources),
             bert=training.berts(sources),
             ctc=training.ctc(sources),
@@ -119,51 +81,6 @@ def _styles(sources: Sequence[Source]) -> dict[str, int]:
     return {name: number for number, name in enumerate(dict.fromkeys(names))}
 
 
-def _test_set(
-    name: str,
-    told: rates.Told,
-    sources: Sequence[Source],
-    styles: Mapping[str, int],
-    metric: Metric,
-) -> TestSet:
-    """What is told of a test set; `told` holds its systems with their summaries."""
-    rows = [row for system, _ in told for row in system.rows]
-    summaries = [row for _, row in told]
-    scored = [system for system, _ in told]
-    words = {(tuple(row["folds"]), row["reference_words"]) for row in summaries}
-    every = [row for source in sources for row in source.rows]
-    confused = {source.name: source.results.confusions for source in sources}
-    compared, how = errors.pairs(scored, next(iter(styles)), metric)
-    return TestSet(
-        name=name,
-        sizes=_sizes(rows),
-        differ=len(words) > len({tuple(row["folds"]) for row in summaries}),
-        panels=rates.panels(told, styles, metric),
-        table=tables.by_budget(summaries, list(styles), rows[0].get("confidence"), metric),
-        spread=tables.spread(summaries, metric),
-        published=tables.published(summaries, name) if metric == "wer" else None,
-        counts=tables.counts(rows),
-        pairs=compared,
-        paired=how,
-        speakers=errors.speakers(scored, metric),
-        confusions=errors.confusions(scored, confused),
-        systems=alignments.systems(sources, name, len({row["test_set"] for row in every})),
-    )
-
-
-def _sizes(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    from stages.acoustic.report import sizes
-
-    whose: dict[str, list[str]] = {}
-    names = {row["recipe"]: None for row in rows}
-    for name in names:
-        mine = [row for row in rows if row["recipe"] == name]
-        with suppress(KeyError):  # results of an older version
-            for line in sizes(mine).split("\n"):
-                whose.setdefault(line.removeprefix("- "), []).append(name)
-    return _with_names(whose, set(names))
-
-
 def _grouped(pieces: Sequence[Piece]) -> list[tuple[str, list[Piece]]]:
     """Steps by their state, in the order of the states' first."""
     found: dict[str, list[Piece]] = {}
@@ -188,14 +105,6 @@ def _steps(source: Source) -> Table:
     return Table(f"Steps of {source.name}", header, body)
 
 
-def _with_names(whose: Mapping[str, Sequence[str]], every: set[str]) -> list[tuple[str, str]]:
-    """(names, text) for each text; no names where it is that of all."""
-    return [
-        ("" if set(names) == every else ", ".join(dict.fromkeys(names)), text)
-        for text, names in whose.items()
-    ]
-
-
 def _notes(sources: Sequence[Source], summaries: Sequence[Row]) -> list[tuple[str, str]]:
     """(whose, note): what is needed to judge the figures; of all: no name."""
     from stages.acoustic.notes import notes
@@ -211,7 +120,7 @@ def _notes(sources: Sequence[Source], summaries: Sequence[Row]) -> list[tuple[st
         for note in told.split("\n"):
             plain = note.removeprefix("- ").replace("**", "").replace("`", "")
             whose.setdefault(plain, []).append(source.name)
-    return _with_names(whose, {source.name for source in scored})
+    return with_names(whose, {source.name for source in scored})
 
 
 def _curve_table(chart: Chart) -> Table:

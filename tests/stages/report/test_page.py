@@ -250,3 +250,70 @@ def test_a_curve_of_other_settings_is_not_that_of_an_interrupted_training(
         page = parse(made.page())
         assert "Interrupted: 5 finetune all" in page.text
         assert ("CTC loss" in page.text) is not changed
+
+
+def written(path: Path, rows: list[dict[str, Any]], **changes: Any) -> Path:
+    """A results.json of these rows with changes."""
+    path.write_text(json.dumps([row | changes for row in rows]))
+    return path
+
+
+def parts(text: str) -> dict[str, str]:
+    """By heading, the HTML of each section."""
+    found = re.findall(r"<section[^>]*>\s*<h2[^>]*>(.*?)</h2>(.*?)</section>", text, re.S)
+    return {re.sub("<[^>]*>", "", heading): content for heading, content in found}
+
+
+def test_systems_on_other_folds_are_told_in_their_test_set(
+    whole: Any, parse: Parse, tmp_path: Path
+) -> None:
+    """As `vqasr compare` tells them."""
+    folds = [row | {"fold": fold} for fold in ("x", "y") for row in whole.rows]
+    two = written(tmp_path / "two.json", folds, recipe="two")
+    one = written(tmp_path / "one.json", whole.rows, recipe="one", fold="x")
+    told = "Not on the same folds of test: one 2s, one all: x; two 2s, two all: x, y."
+    assert told in parse(whole.page(two, one)).text
+    assert "Not on the same folds" not in parse(whole.page(two)).text
+
+
+def test_each_corpus_has_a_part_of_its_own(whole: Any, parse: Parse, tmp_path: Path) -> None:
+    """Also where their test sets have one name, as budgets and recipes' figures may."""
+    other = written(tmp_path / "b.json", whole.rows, recipe="b", corpus="digits", wer=0.125)
+    alike = written(tmp_path / "c.json", whole.rows, recipe="c", corpus="digits")
+    text = whole.page(whole.file, other, alike)
+    found = parts(text)
+    own, digits = (found[f"Corpus {kind}: results on test set test"] for kind in ("tsv", "digits"))
+    systems = [set(re.findall(r"<th scope=\"row\">(\w+)<small>", each)) for each in (own, digits)]
+    assert systems == [{"tiny"}, {"b", "c"}]
+    assert "12.5" in digits and "12.5" not in own
+    assert "Not on the same folds" not in text
+    legends = [
+        re.search(r'<ul class="legend" .*?</ul>', each, re.S) for each in (own, digits)
+    ]  # of those that are drawn, and no others
+    names = [re.findall(r"<span>(\w+)</span>", str(each and each[0])) for each in legends]
+    assert names == [["tiny"], ["b", "c"]]
+    assert ">Corpus digits, test set test</a>" in text
+    heard = found["What was heard"]
+    assert "<h3>Corpus tsv, test set test</h3>" in heard and "digits" not in heard
+
+
+def test_corpora_of_one_kind_are_told_apart_by_their_recipes(
+    whole: Any, parse: Parse, tmp_path: Path
+) -> None:
+    other = written(tmp_path / "b.json", whole.rows, recipe="b", reference_words=999)
+    found = parts(whole.page(whole.file, other))
+    headings = [heading for heading in found if "results on" in heading]
+    assert headings == [f"Corpus tsv ({name}): results on test set test" for name in ("b", "tiny")]
+
+
+def test_a_system_without_a_rate_is_not_in_the_legend_of_the_chart(
+    whole: Any, tmp_path: Path
+) -> None:
+    folds = [row | {"fold": fold} for fold in ("x", "y") for row in whole.rows]
+    for row in folds:
+        del row["reference_chars"]  # as results of an older version
+    old = written(tmp_path / "old.json", folds, recipe="old")
+    legend = re.search(
+        r'<ul class="legend" .*?</ul>', whole.page(whole.file, old, metric="cer"), re.S
+    )
+    assert re.findall(r"<span>(\w+)</span>", str(legend and legend[0])) == ["tiny"]
