@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pipeline.section import NO_RESULT, PRECISION, Precision, Section
 
 MOST_CODES = 32_767  # units are stored as int16
+MOST_UNITS_LOG2 = 63  # combinations of codes, which are numbered from 0 in int64
 Layer = tuple[int, int, int]  # (channels, kernel, stride)
 OF_THE_CODEBOOK = (  # settings that count for nothing where there is none
     "groups",
@@ -24,6 +25,12 @@ OF_THE_CODEBOOK = (  # settings that count for nothing where there is none
     "codebook_init",
     "diversity_weight",
 )
+
+
+def too_many_units(groups: int, codes: int) -> bool:
+    """Whether there are more combinations of codes than can be numbered; codes are 2 at least."""
+    bounded = min(groups, MOST_UNITS_LOG2 + 1)  # a damaged file may say 10 ** 9
+    return bool(codes**bounded > 2**MOST_UNITS_LOG2)
 
 
 class AugmentSettings(Section):

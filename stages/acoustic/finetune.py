@@ -12,6 +12,7 @@ from pipeline.finetune_settings import CtcSettings
 from pipeline.recipe import FRONT_ENDS, BertSettings, Section
 from pipeline.stage import StepContext
 from stages.acoustic.labelled import Labelled, count_frames
+from stages.acoustic.unit_tokens import tell_outside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,6 +86,7 @@ def _labelled(
     ids = (ctx.inputs["budget"] / "ids.txt").read_text("utf-8").split("\n")[:-1]
     transcripts = {i: manifest[i].transcript or "" for i in ids}
     features = module.open_split(frontend, ctx.inputs, ctx.device)
+    tell_outside(ctx, features, ids, "the budget")
     return Labelled(features, transcripts, targets, settings, seed, ctx.device)
 
 
@@ -104,6 +106,7 @@ def _evaluation(
     module = plugins.find(FRONT_ENDS, _name(frontend), "front-end")
     transcripts = {u.id: u.transcript for u in Manifest.load(folders["manifest"])}
     features = module.open_split(frontend, folders, ctx.device)
+    tell_outside(ctx, features, transcripts, "dev")
     errors = DevErrors(model, features, transcripts, targets, settings, ctx.device)
     return ByErrors(errors, settings.validate_every, FIGURES[settings.validate_by])
 
@@ -200,6 +203,7 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> Outputs:
     settings = module.Settings(**model.config.frontend)
     features = module.open_split(settings, folders, ctx.device)
     manifest = Manifest.load(folders["manifest"])
+    tell_outside(ctx, features, [u.id for u in manifest], "this split")
     frames = count_frames(features, [u.id for u in manifest])
     by_length = sorted(frames, key=lambda i: (frames[i], i))
     long = [name for name in by_length if frames[name] > model.encoder.longest_frames]

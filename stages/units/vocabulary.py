@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from pipeline.errors import UserError
+from pipeline.quantizer_settings import MOST_UNITS_LOG2, too_many_units
+
 SPECIAL = ("[PAD]", "[UNK]", "[MASK]")
 PAD, UNK, MASK = range(3)
 VECTORS = "unit_vectors.safetensors"
@@ -26,6 +29,9 @@ class Vocabulary:
     Attributes:
         units_TG: the codes of each unit token; token id = row + number of special tokens.
         vectors_TD: what the quantizer's codebook holds for it, groups side by side.
+
+    Raises:
+        UserError: there are more combinations of codes than can be numbered.
     """
 
     def __init__(
@@ -36,10 +42,19 @@ class Vocabulary:
     ) -> None:
         self.units_TG, self.vectors_TD, self._codebook_GVD = units_TG, vectors_TD, codebook
         groups, codes, _ = codebook.shape
+        if too_many_units(groups, codes):  # their numbers would wrap round and be another unit's
+            raise UserError(
+                "The quantizer has too many combinations of codes.",
+                constraint=f"at most 2 ** {MOST_UNITS_LOG2}, for they are numbered in int64",
+                found=f"{codes} codes in each of {groups} groups",
+                remedy="set fewer quantizer.groups or quantizer.codes and train it again",
+            )
         self._weights_G = codes ** np.arange(groups)[::-1]
+        keys_T = units_TG @ self._weights_G
         self._token_of: dict[int, int] = {
-            int(key): row + len(SPECIAL) for row, key in enumerate(units_TG @ self._weights_G)
+            int(key): row + len(SPECIAL) for row, key in enumerate(keys_T)
         }
+        self._sorted_keys_T = np.sort(keys_T)
 
     @classmethod
     def create(
@@ -64,8 +79,10 @@ class Vocabulary:
 
     def known(self, units_FG: NDArray[np.int16]) -> NDArray[np.bool_]:
         """Which frames (F,) hold a combination that the vocabulary was built from."""
-        groups = self.units_TG @ self._weights_G
-        return np.isin(units_FG.astype(np.int64) @ self._weights_G, groups)
+        keys_F = units_FG.astype(np.int64) @ self._weights_G
+        places_F = np.searchsorted(self._sorted_keys_T, keys_F).clip(max=len(self.units_TG) - 1)
+        known_F: NDArray[np.bool_] = self._sorted_keys_T[places_F] == keys_F
+        return known_F
 
     def _nearest(self, key: int) -> int:
         """The token with the least Euclidean distance in the codebook; remembered."""

@@ -440,6 +440,8 @@ def test_speech_that_is_not_pretrained_on_is_not_discretized(
         (["corpus.train=no.tsv"], "No such corpus list"),
         (["corpus.pretrain_on=[unlabelled]"], "pretrain_on"),
         (["quantizer.type=none"], "needs quantizer type gumbel or kmeans"),
+        (["quantizer.groups=8", "quantizer.codes=320"], "at most 2 .. 63 combinations"),
+        (["frontend={name: kmeans_mfcc, groups: 8, codes: 320}"], "at most 2 .. 63 combinations"),
         (["quantizer.from=/no/such/folder"], "quantizer.from: /no/such/folder"),
         (["bert.from=/no/such/folder"], "bert.from: /no/such/folder"),
         (["lm.text=/no/such/file"], "lm.text: /no/such/file"),

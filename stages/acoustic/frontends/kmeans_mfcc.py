@@ -20,6 +20,7 @@ from stages.acoustic.frontends.units import empty_encoder as empty_encoder
 from stages.acoustic.frontends.units import new_encoder as new_encoder
 from stages.acoustic.frontends.units import open_split as open_split
 from stages.quantizer import geometry, kmeans_mfcc
+from stages.quantizer.described import innumerable
 from stages.units.discretize_mfcc import discretize
 from stages.units.source import UnitSource
 
@@ -46,6 +47,11 @@ class Settings(UnitSettings):
     fit_seconds: float = Field(
         7200.0, gt=0, description="of pretraining speech that k-means is fitted on, at most"
     )
+
+
+def refusal(settings: Settings, quantizer: QuantizerSettings) -> str | None:
+    """There can be too many units to be numbered."""
+    return innumerable(settings.name, quantizer, settings.groups, settings.codes)
 
 
 def unit_source(settings: Settings, quantizer: QuantizerSettings) -> UnitSource:

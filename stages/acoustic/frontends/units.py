@@ -5,7 +5,7 @@ The weights start as those of the BERT did before stage 3 (`bert.embedding_init`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 
 from pipeline.recipe import BertSettings, QuantizerSettings, Section
 from stages.acoustic.over_units import OverUnits
-from stages.quantizer.described import unfit
+from stages.acoustic.unit_tokens import UnitTokens
+from stages.quantizer.described import innumerable, unfit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,20 +60,15 @@ class Settings(UnitSettings):
 
 
 def refusal(settings: Section, quantizer: QuantizerSettings) -> str | None:
-    """Without a quantizer there are no units."""
-    name = getattr(settings, "name")  # noqa: B009
-    return unfit(str(name), quantizer, {"type": ("gumbel", "kmeans")})
+    """Without a quantizer there are no units; and there can be too many to be numbered."""
+    name = str(getattr(settings, "name"))  # noqa: B009
+    wrong = unfit(name, quantizer, {"type": ("gumbel", "kmeans")})
+    return wrong or innumerable(name, quantizer)
 
 
-def open_split(
-    settings: Section, folders: Mapping[str, Path], device: str = "cpu"
-) -> Callable[[str], NDArray[np.int64]]:
+def open_split(settings: Section, folders: Mapping[str, Path], device: str = "cpu") -> UnitTokens:
     """Token ids (F,) of an utterance."""
-    from stages.units.corpus import UnitCorpus
-    from stages.units.vocabulary import Vocabulary
-
-    vocabulary, units = Vocabulary.load(folders["vocabulary"]), UnitCorpus(folders["units"])
-    return lambda utterance_id: vocabulary.tokens(units[utterance_id])
+    return UnitTokens(folders["vocabulary"], folders["units"])
 
 
 def open_audio(

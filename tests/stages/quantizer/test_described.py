@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.quantizer_settings import QuantizerSettings
-from stages.quantizer.described import described, unfit
+from stages.quantizer.described import described, innumerable, unfit
 from stages.quantizer.model import QuantizerConfig, QuantizerModel
 
 SMALL: dict[str, Any] = {"encoder_layers": [(8, 10, 5)], "aggregator_layers": [(8, 2, 1)]}
@@ -71,3 +71,34 @@ def test_all_that_is_wrong_stands_in_one_line(tmp_path: Path) -> None:
     )
     fits = QuantizerSettings(type="none", aggregator="gru")
     assert unfit("cpc", fits, wanted) is None
+
+
+def test_combinations_that_int64_cannot_number_are_told(tmp_path: Path) -> None:
+    most, more = (QuantizerSettings(groups=8, codes=codes) for codes in (234, 235))
+    assert innumerable("units", most) is None
+    told = innumerable("units", more)
+    assert told == (
+        "front-end units needs at most 2 ** 63 combinations of codes, which are numbered in "
+        "int64; there are 235 codes in each of 8 groups: set fewer groups or codes"
+    )
+    assert innumerable("kmeans_mfcc", more, groups=2) is None
+    assert innumerable("kmeans_mfcc", most, codes=235) is not None
+
+
+@pytest.mark.parametrize(
+    ("config", "refused"),
+    [
+        ({"groups": 8, "codes": 320}, True),
+        ({"groups": 10**9, "codes": 10**9}, True),
+        ({"groups": 2, "codes": 320}, False),
+        ({"groups": "8", "codes": 320}, False),  # stage 1 says what is wrong with it
+        ({}, False),
+        ([1], False),
+    ],
+)
+def test_of_a_model_to_take_over_its_file_tells_how_many(
+    tmp_path: Path, config: Any, refused: bool
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    told = innumerable("units", QuantizerSettings(from_=tmp_path))
+    assert (told is not None) is refused

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.errors import UserError
 from stages.units.vocabulary import MASK, PAD, SPECIAL, UNK, Vocabulary, combinations
 
 RNG = np.random.default_rng(0)
@@ -56,6 +57,27 @@ def test_which_frames_were_heard_of_is_told_also_after_others_were_met() -> None
     for _ in range(2):
         assert vocabulary.known(units_FG).tolist() == [True, False, True, False]
         vocabulary.tokens(units_FG)
+
+
+def test_as_many_combinations_as_int64_numbers_are_told_apart() -> None:
+    """512 ** 7 is 2 ** 63: the last number is the largest of int64."""
+    codebook_GVD = RNG.standard_normal((7, 512, 1)).astype(np.float32)
+    ends = [(0,) * 7, (511,) * 7, (511, *(0,) * 6), (255, *(511,) * 6)]
+    vocabulary = Vocabulary.create(ends, codebook_GVD)
+    assert vocabulary.tokens(np.array(ends, np.int16)).tolist() == [3, 4, 5, 6]
+    others = np.array([(*end[:-1], 7) for end in ends], np.int16)
+    assert vocabulary.known(np.array(ends, np.int16)).all()
+    assert not vocabulary.known(others).any()
+
+
+@pytest.mark.parametrize(("groups", "codes"), [(8, 320), (8, 235), (7, 513)])
+def test_more_combinations_than_int64_numbers_are_refused(groups: int, codes: int) -> None:
+    codebook_GVD = np.zeros((groups, codes, 1), np.float32)
+    with pytest.raises(UserError, match="too many combinations") as error:
+        Vocabulary.create([(0,) * groups, (1,) * groups], codebook_GVD)
+    assert "2 ** 63" in error.value.constraint
+    assert error.value.found == f"{codes} codes in each of {groups} groups"
+    assert "quantizer.groups" in error.value.remedy
 
 
 def test_it_comes_back_from_disk(tmp_path: Path) -> None:
