@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ def report(
 
     check_readable(exp)
     if not output.parent.is_dir():
-        raise UserError(f"-o {output}: the folder {output.parent} is not there.")
+        raise UserError(
+            f"-o {output}: the folder {output.parent} is not there.",
+            remedy=f"make it (mkdir -p {shlex.quote(str(output.parent))}), or name another",
+        )
     sources = collect(recipes, exp, changes)
     page = render(sources, metric)
     write_atomically(output, page)

@@ -65,7 +65,10 @@ def test_wrong_arguments_are_told_and_nothing_is_written(tmp_path: Path) -> None
         (["nothing"], "nothing has no results"),
         (["recipe.yaml"], "has no results"),
         ([there, "--set", "seed=2"], "--set changes recipes' files"),
-        ([there, "-o", tmp_path / "no" / "page.html"], "is not there"),
+        (
+            [there, "-o", tmp_path / "no where" / "page.html"],
+            f"is not there.\n  remedy: make it (mkdir -p '{tmp_path}/no where')",
+        ),
     ]
     for args, told in cases:
         result = call("-o", page, "--exp", exp, *args)

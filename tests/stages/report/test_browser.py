@@ -129,6 +129,31 @@ def test_letters_stand_out_from_what_lies_behind_them(
     assert (max(shades) < 100) == (scheme == "dark")
 
 
+def test_words_in_tables_stand_in_lines_that_can_be_read(
+    browser: Any, whole: Any, tmp_path: Path
+) -> None:
+    """In a narrow window a table of long texts scrolls, rather than break behind every word."""
+    told = [{"test_set": "test", "fold": None, "budget": row["budget"]} for row in whole.rows]
+    for key, row in zip(told, whole.rows, strict=True):
+        key |= {"seed": row["seed"], "decoder": row["decoder"]}
+        key |= {"substitutions": [["three", f"heard{n}", 90 - n] for n in range(9)]}
+        key |= {"deletions": [[f"word{n}", 9] for n in range(9)], "insertions": []}
+    (tmp_path / "results.json").write_text(json.dumps(whole.rows))
+    (tmp_path / "confusions.json").write_text(json.dumps(told))
+    path = tmp_path / "report.html"
+    path.write_text(whole.page(tmp_path / "results.json"), "utf-8")
+    show(browser, path, 390)
+    widths, scrolls = browser.execute_script(
+        """const cells = [...document.querySelectorAll('td')]
+          .filter(e => e.textContent.length > 40);
+        return [cells.map(e => e.clientWidth),
+          cells.map(e => e.closest('.scroll')).map(e => e.scrollWidth > e.clientWidth)]"""
+    )
+    assert len(widths) >= 2 and min(widths) >= 200
+    assert any(scrolls)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
 def test_everything_is_printed_folded_or_not(browser: Any, page: Path) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     browser.get(page.as_uri())
