@@ -41,6 +41,7 @@ def compare(
     from pipeline.errors import UserError
     from pipeline.folders import check_readable
     from stages.acoustic import tables
+    from stages.acoustic.pair_tables import format_pairs
     from stages.acoustic.pairs import compare_pairs, without_partner
     from stages.acoustic.summary import systems
 
@@ -61,8 +62,8 @@ def compare(
         rows = compare_pairs(scored, metric, base) if names else []
         alone = without_partner(scored, base)
         if for_people:
-            click.echo("\n" + tables.format_pairs(rows, form, alone))
+            click.echo("\n" + format_pairs(rows, form, alone))
         else:
-            click.echo(tables.format_pairs(rows, form))
+            click.echo(format_pairs(rows, form))
             for line in alone:
                 click.echo(line, err=True)

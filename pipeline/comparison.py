@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, shown
 from pipeline.folders import exp_option
 from pipeline.joined_runs import join
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stages.acoustic.results import Confusions, Results
 
 RECIPE_FILES = (".yaml", ".yml")
-NUMBERS = ("budget_seconds", "wer", "wer_low", "wer_high", "cer")
+MOST_TOLD = 3  # wrong values of a row
 
 
 def read(named: str, exp: Path) -> Results:
@@ -111,22 +111,31 @@ def _file_of(named: str, exp: Path) -> Path:
 
 
 def _check(rows: Any, path: Path) -> None:
-    """Refuse what holds no results, before a missing key would end in a traceback."""
-    from stages.acoustic.tables import COMPARED
+    """Refuse what holds no results, before a key or a value of it would end in a traceback."""
+    from pydantic import ValidationError
+
+    from stages.acoustic.row_fields import REQUIRED, RowFields
 
     made_by = "give the results.json that vqasr run wrote"
     if not rows or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path} holds no results.", constraint="a list of rows", remedy=made_by)
-    for row in rows:
-        lacks = [key for key in COMPARED if key not in row]
-        lacks += [k for k in NUMBERS if k in row and not isinstance(row[k], int | float)]
-        samples = row.get("bootstrap_samples")
-        if samples is not None and not (isinstance(samples, int) and samples > 0):
-            lacks.append("bootstrap_samples")
-        if lacks:
+    for number, row in enumerate(rows, 1):
+        try:
+            RowFields.model_validate(row)
+        except ValidationError as error:
+            mistakes = error.errors(include_url=False)
+            missing = [one["type"] == "missing" for one in mistakes]
+            keys = [".".join(map(str, one["loc"])) for one in mistakes]
+            lacks = [key for key, is_so in zip(keys, missing, strict=True) if is_so]
+            told = [f"row {number} without {', '.join(lacks)}"] if lacks else []
+            told += [
+                f"{key} of row {number} is {shown(one['input'])}: {one['msg'].lower()}"
+                for key, one, is_so in zip(keys, mistakes, missing, strict=True)
+                if not is_so
+            ][:MOST_TOLD]
             raise UserError(
-                f"{path} holds no results.",
-                constraint=f"rows with {', '.join(COMPARED)}",
-                found=f"a row without (or with a wrong) {', '.join(lacks)}",
+                f"{path} holds no results that can be shown.",
+                constraint=f"rows with {', '.join(REQUIRED)}" if lacks else "",
+                found="; ".join(told),
                 remedy=made_by,
-            )
+            ) from error

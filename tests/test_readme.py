@@ -12,6 +12,7 @@ import pytest
 
 from pipeline import comparison
 from stages.acoustic import tables
+from stages.acoustic.figures import interval, percent
 from stages.acoustic.results import Results, Row
 from stages.acoustic.summary import Metric
 
@@ -84,9 +85,9 @@ def differences(line: Line) -> list[str]:
             wrong.append(f"{line.system} {budget}: {told}, and there are no results of it")
             continue
         figure, comma, deviation = told.partition(", sd ")
-        expected = tables.interval(rows[budget], metric)
+        expected = interval(rows[budget], metric)
         if comma:
-            deviation_of = tables.percent(rows[budget][f"{metric}_sd_of_folds"])
+            deviation_of = percent(rows[budget][f"{metric}_sd_of_folds"])
             figure, expected = f"{figure}, sd {deviation}", f"{expected}, sd {deviation_of}"
         if figure != expected:
             wrong.append(f"{line.system} {budget}: {told}, measured {expected}")

@@ -7,16 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from stages.acoustic.figures import duration, durations, interval, percent
 from stages.acoustic.results import CONFUSIONS, Results
 from stages.acoustic.summary import Errors, Metric, System, summarise, systems
-from stages.acoustic.tables import (
-    deviations,
-    duration,
-    durations,
-    interval,
-    percent,
-    published_beside,
-)
+from stages.acoustic.tables import deviations, published_beside
 
 Row = Mapping[str, Any]
 MOST_SPEAKERS = 20

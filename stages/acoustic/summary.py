@@ -147,6 +147,8 @@ def summarise(system: System) -> Row:
     told |= {"fold": row["fold"] if len(system.folds) == 1 else None, "folds": system.folds}
     words, characters = _figures(system, "wer"), _figures(system, "cer")
     told |= words | characters | {"resampled": words["resampled"]}
+    # Of one row the interval is what it tells; of several it is drawn here.
+    told["confidence"] = row.get("confidence") if len(rows) == 1 else system.confidence
     told["reference_words"] = system.reference_words
     told |= {key: row.get(key) for key in ("corpus", "lm_text", "lm_perplexity", "dev_seconds")}
     return told

@@ -6,16 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.errors import UserError
 from stages.acoustic.counts_file import Key
+from stages.acoustic.figures import percent
+from stages.acoustic.pair_tables import KINDS, how_paired, paired_lines
 from stages.acoustic.report import by_speaker, most_frequent
 from stages.acoustic.results import Confusions
 from stages.acoustic.summary import Metric, System
-from stages.acoustic.tables import (
-    FEW_SPEAKERS,
-    KINDS,
-    has_few_speakers,
-    paired_lines,
-    percent,
-)
 from stages.report.tables import Table, capital, decoder_name, of_words
 
 SPEAKERS_AT_ALL_BUDGETS = 12  # more are told for the largest budget alone
@@ -118,17 +113,7 @@ def pairs(scored: Sequence[System], against: str, metric: Metric) -> tuple[list[
     alone = " ".join(without_partner(counted, base))
     if not tables:
         return [], alone or "There is one system, budget and decoder: nothing to compare it with."
-    left = max(row["left_out"] for row in rows)
-    told = (
-        f"Differences of {metric.upper()} in percentage points with their intervals, negative "
-        "where the first is better, and the probability that it is: paired bootstrap over "
-        f"{'; '.join(dict.fromkeys(row['resampled'] for row in rows))}."
-    )
-    if left:
-        told += f" Up to {left} utterances that only one of two has are left out."
-    if has_few_speakers(rows):
-        told += f" {FEW_SPEAKERS}"
-    return tables, f"{told} {alone}".strip()
+    return tables, f"{how_paired(rows)} {alone}".strip()
 
 
 def _narrowed(

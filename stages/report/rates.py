@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from stages.acoustic.figures import duration, interval
 from stages.acoustic.results import Row
 from stages.acoustic.summary import Metric, System
-from stages.acoustic.tables import duration, interval
 from stages.report.charts import Chart, Line, Mark
 from stages.report.scales import linear, speech
 from stages.report.tables import decoder_name

@@ -11,16 +11,10 @@ from statistics import fmean
 from typing import Any
 
 from stages.acoustic import published_wer
+from stages.acoustic.figures import duration, durations, interval, percent
 from stages.acoustic.results import Row
 from stages.acoustic.summary import Metric
-from stages.acoustic.tables import (
-    deviation_lines,
-    duration,
-    durations,
-    interval,
-    percent,
-    published_lines,
-)
+from stages.acoustic.tables import deviation_lines, published_lines
 
 METRICS: Mapping[Metric, str] = {"wer": "word error rate", "cer": "character error rate"}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from stages.acoustic.corpora import Corpus, by_corpus, unequal_folds
 from stages.acoustic.results import Row
 from stages.acoustic.summary import Metric
+from stages.acoustic.tables import intervals
 from stages.report import alignments, errors, rates, tables
 from stages.report.charts import Chart
 from stages.report.collect import Source
@@ -22,6 +23,7 @@ class TestSet:
     Attributes:
         corpus: what tells its corpus from the others of the page; empty where there is one.
         sizes: (whose, how much speech it holds); of all systems: no name.
+        intervals: a line on how they were drawn.
         unequal: a line where systems were scored on other folds than each other.
         styles: of the systems that are drawn, the number of their colour and marker.
         published: WER of others, with ours; None where there is none, or the page is of CER.
@@ -31,6 +33,7 @@ class TestSet:
     corpus: str
     name: str
     sizes: Sequence[tuple[str, str]]
+    intervals: Sequence[str]
     unequal: Sequence[str]
     styles: Mapping[str, int]
     panels: Sequence[Chart]
@@ -98,15 +101,19 @@ def _test_set(
     confused = {source.name: source.results.confusions for source in sources}
     compared, how = errors.pairs(scored, next(iter(styles)), metric)
     panels = rates.panels(told, styles, metric)
+    sure = {row["confidence"] for row in summaries}
     drawn = {line.name for chart in panels for line in chart.lines}
     return TestSet(
         corpus=corpus,
         name=name,
         sizes=_sizes(rows),
+        intervals=intervals(summaries),
         unequal=unequal_folds(summaries),
         styles={name: style for name, style in styles.items() if name in drawn},
         panels=panels,
-        table=tables.by_budget(summaries, list(styles), rows[0].get("confidence"), metric),
+        table=tables.by_budget(
+            summaries, list(styles), sure.pop() if len(sure) == 1 else None, metric
+        ),
         spread=tables.spread(summaries, metric),
         published=tables.published(summaries, name) if metric == "wer" else None,
         counts=tables.counts(rows),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stages.acoustic.figures import percent
 from stages.acoustic.finetune import TRAINING
-from stages.acoustic.tables import percent
 from stages.report.charts import Chart, Line
 from stages.report.collect import PRETRAINING, Source
 from stages.report.curves import Record, at_work, by_folder, chart, points, read_json

@@ -341,7 +341,10 @@ def test_prune_leaves_work_that_a_run_has_taken_up_meanwhile(tmp_path: Path) -> 
         ("\xff", "is not JSON"),
         ("{}", "holds no results"),
         ("[3]", "holds no results"),
-        ('[{"recipe": "one", "wer": "low"}]', r"a row without .*test_set.* wer"),
+        (
+            '[{"recipe": "one", "wer": "low"}]',
+            r"row 1 without test_set, .*; wer of row 1 is 'low': .* valid number",
+        ),
         (None, "cannot be read: Is a directory"),
     ],
 )

@@ -137,7 +137,7 @@ def test_rows_name_the_splits_that_folds_share(
 
 
 def test_weights_at_the_edge_of_the_grid_are_told_in_one_line() -> None:
-    start = "The best weight on dev"
+    start = "The best value on dev"
 
     def beam(fold: str | None, budget: str, edges: list[str] | None, **changes: Any) -> Row:
         told = {"lm_weight": 4.0, "word_score": 1.0, "dev_wer": 0.5, "decoder": "lexicon_beam"}
@@ -145,6 +145,8 @@ def test_weights_at_the_edge_of_the_grid_are_told_in_one_line() -> None:
 
     assert note([row(at_edge=[]), beam(None, "all", [])], start) == []
     assert note([row(), beam(None, "all", None)], start) == []  # not known
+    (told,) = note([beam(None, "2min", ["beam"])], start)
+    assert told.endswith("fewer errors: decode.beam of lexicon_beam with 2min.")
     (told,) = note([beam(None, "2min", ["lm_weights"]), beam(None, "all", [])], start)
     assert told.endswith("fewer errors: decode.lm_weights of lexicon_beam with 2min.")
     folds = [
@@ -168,3 +170,60 @@ def test_weights_at_the_edge_of_the_grid_are_told_in_one_line() -> None:
     ]
     (told,) = note(many, start)
     assert told.endswith("decode.word_scores of lexicon_beam with 1h (12 of 16).")
+
+
+def tuned(budget: str, lm_weight: float, dev_wer: float, **changes: Any) -> Row:
+    told = {"lm_weight": lm_weight, "word_score": 0.0, "dev_wer": dev_wer}
+    return row(budget=budget, decoder="lexicon_beam", **told, **changes)
+
+
+START = "Greedy uses no language model."
+
+
+def test_weights_name_the_folds_that_they_were_tuned_for() -> None:
+    """Those of equal weights together; each once, for the test sets share them."""
+    found = {"george": (1.0, 0.121), "jackson": (0.5, 0.2), "lucas": (1.0, 0.121)}
+    rows = [
+        tuned(budget, *weights, fold=fold, test_set=test_set)
+        for test_set in ("test", "blind")
+        for budget in ("2min", "5min")
+        for fold, weights in found.items()
+    ]
+    each = (
+        "lexicon_beam lm_weight 1, word_score 0 (george: 12.1, lucas: 12.1 %) or "
+        "lm_weight 0.5, word_score 0 (jackson: 20.0 %)"
+    )
+    assert note(rows, START) == [
+        f"{START} Weights of the other decoders are tuned on dev: 2min {each}; 5min {each}."
+    ]
+
+
+def test_weights_of_one_model_and_of_several_seeds() -> None:
+    (told,) = note([row(), tuned("all", 0.5, 0.125)], START)
+    assert told.endswith("on dev: all lexicon_beam lm_weight 0.5, word_score 0 (dev 12.5 %).")
+    (told,) = note([tuned("all", 0.5, w, seed=s, fold="x") for s, w in ((1, 0.1), (2, 0.2))], START)
+    assert told.endswith("word_score 0 (seed 1: 10.0, seed 2: 20.0 %).")
+    assert note([row()], START) == [START]
+
+
+def test_weights_of_many_models_are_counted() -> None:
+    rows = [tuned("1h", 0.5, 0.1 + n / 100, fold=str(n), seed=s) for n in range(5) for s in (1, 2)]
+    (told,) = note([*rows, tuned("1h", 4.0, 0.5, fold="5", seed=1)], START)
+    assert told.endswith(
+        "1h lexicon_beam lm_weight 0.5, word_score 0 (10 models, 10.0 to 14.0 %) or "
+        "lm_weight 4, word_score 0 (5 seed 1: 50.0 %)."
+    )
+
+
+def test_the_beam_is_told_where_it_was_tuned() -> None:
+    beams = [
+        tuned("all", 0.5, 0.1, fold=f, beam=b, beam_tuned=True) for f, b in (("x", 8), ("y", 16))
+    ]
+    (told,) = note(beams, START)
+    assert told.endswith(
+        "lm_weight 0.5, word_score 0, beam 8 (x: 10.0 %) or "
+        "lm_weight 0.5, word_score 0, beam 16 (y: 10.0 %)."
+    )
+    for untuned in ({"beam": 8, "beam_tuned": False}, {"beam": 8}, {"beam": None}):
+        (told,) = note([tuned("all", 0.5, 0.1, **untuned)], START)
+        assert "beam 8" not in told and told.endswith("word_score 0 (dev 10.0 %).")

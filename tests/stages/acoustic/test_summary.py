@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import UserError
 from stages.acoustic import bootstrap, tables
 from stages.acoustic.counts_file import Key, UtteranceCounts, UtteranceSet
+from stages.acoustic.pair_tables import format_pairs
 from stages.acoustic.pairs import FIELDS, compare_pairs, without_partner
 from stages.acoustic.report import by_speaker
 from stages.acoustic.results import Results, Row
@@ -139,6 +140,39 @@ def test_systems_on_other_folds_are_told_below_the_table() -> None:
     assert "Not on the same folds" not in tables.format_table(tables.compare([a]), "table")
 
 
+def test_what_the_brackets_are_stands_below_the_table() -> None:
+    def told(*several: Results) -> str:
+        text = tables.format_table(tables.compare(several), "table")
+        (line,) = [line for line in text.splitlines() if "ntervals" in line]
+        return line
+
+    a = made("a", (None, 1, [2]))
+    of_one = "90 % intervals: bootstrap over utterances within speaker."
+    assert told(a) == told(a, made("b", (None, 1, [3]))) == of_one
+    folds = made("b", ("x", 1, [2]), ("y", 1, [4]))  # drawn by `compare` itself
+    assert told(folds) == "90 % intervals: bootstrap over utterances within 2 speakers."
+    assert told(a, folds) == (
+        "90 % intervals (a): bootstrap over utterances within speaker; "
+        "90 % intervals (b): bootstrap over utterances within 2 speakers."
+    )
+    other = made("b", (None, 1, [2]), confidence=0.95)
+    assert told(a, other) == (
+        "90 % intervals (a): bootstrap over utterances within speaker; "
+        "95 % intervals (b): bootstrap over utterances within speaker."
+    )
+    larger = made("a", (None, 1, [2]), budget="all", confidence=0.95)
+    assert "90 % intervals (a 1min):" in told(a, larger)
+    blind = made("a", (None, 1, [2]), test_set="blind", resampled="12 speakers")
+    assert told(a, blind) == (
+        "90 % intervals (blind): bootstrap over 12 speakers; "
+        "90 % intervals (test): bootstrap over utterances within speaker."
+    )
+    silent = Results([{k: v for k, v in r.items() if k != "confidence"} for r in a.rows])
+    assert told(silent).startswith("Intervals of unknown confidence: bootstrap over")
+    bare = Results([row | {"wer_low": None} for row in a.rows])
+    assert "ntervals" not in tables.format_table(tables.compare([bare]), "table")
+
+
 def test_one_seed_and_fold_keep_the_interval_of_their_row() -> None:
     (row,) = tables.compare([made("a", (None, 4, [1, 2]))])
     assert (row["wer_low"], row["wer_high"], row["seed"]) == (0.1, 0.9, 4)
@@ -190,14 +224,14 @@ def test_of_few_speakers_it_is_told_for_how_many_the_first_is_better() -> None:
     a, b = of_speakers("a", 5, 5, 5, 5, 5), of_speakers("b", 1, 4, 5, 6, 4)
     (row,) = paired(a, b)
     assert (row["speakers"], row["speakers_better"]) == (5, 3)  # level with one, worse in one
-    shown = tables.format_pairs([row], "md")
+    shown = format_pairs([row], "md")
     assert "| speakers better   |" in shown and "| 3 of 5 " in shown
     assert "drawn within a few speakers say nothing of other speakers." in shown
     (reverse,) = paired(a, b, against="b")
     assert reverse["speakers_better"] == 1
     (row,) = paired(of_speakers("a", *[5] * 10), of_speakers("b", *[4] * 10))
     assert (row["speakers"], row["speakers_better"]) == (10, 10)  # they are drawn themselves
-    assert "peakers better" not in tables.format_pairs([row], "md")
+    assert "peakers better" not in format_pairs([row], "md")
 
 
 def test_decoders_and_budgets_of_one_system_are_paired_too() -> None:
@@ -219,7 +253,7 @@ def test_only_common_utterances_are_compared_and_the_others_told() -> None:
     (row,) = paired(a, b)
     assert (row["utterances"], row["left_out"]) == (2, 1)
     assert row["rate_against"] == pytest.approx(0.5)
-    assert "Up to 1 utterances" in tables.format_pairs([row], "table")
+    assert "Up to 1 utterances" in format_pairs([row], "table")
 
 
 def test_folds_are_paired_by_their_names() -> None:
@@ -228,7 +262,7 @@ def test_folds_are_paired_by_their_names() -> None:
     (row,) = paired(a, b)
     assert (row["difference"], row["utterances"]) == (pytest.approx(-2 / 40), 4)
     assert paired(a, made("b", ("jackson", 1, [1]))) == []
-    assert "no two systems" in tables.format_pairs([], "table").lower()
+    assert "no two systems" in format_pairs([], "table").lower()
 
 
 def alone(*several: Results) -> list[str]:
@@ -251,9 +285,9 @@ def test_what_has_no_partner_is_told() -> None:
         "b (test, 1min, greedy) and a (test, 1min, greedy) have no utterance in common: "
         "folds y and x."
     )
-    assert tables.format_pairs(paired(*folds), "table", [line]) == line
+    assert format_pairs(paired(*folds), "table", [line]) == line
     rows = paired(a, made("b", (None, 1, [5])))
-    assert tables.format_pairs(rows, "table", [line]).endswith(f"\n\n{line}")
+    assert format_pairs(rows, "table", [line]).endswith(f"\n\n{line}")
 
 
 def test_other_references_of_an_utterance_are_refused() -> None:
@@ -293,7 +327,7 @@ def test_budgets_of_another_length_stand_in_one_line() -> None:
     a = made("a", (None, 1, [2]))
     b = made("b", (None, 1, [2]), budget_seconds=120.0)
     lines = tables.format_table(tables.compare([a, b]), "md").splitlines()
-    assert len(lines) == 3
+    assert len([line for line in lines if line.startswith("|")]) == 3
     assert "1.0 min to 2.0 min" in lines[2]
 
 
@@ -312,7 +346,7 @@ def test_systems_of_different_corpora_stand_in_tables_of_their_own() -> None:
     assert "20.0" in of_digits and "40.0" in of_digits and "30.0" not in of_digits
     assert " to " not in "".join(lines)
     alike = tables.format_table(tables.compare([a, c]), "md")
-    assert "Corpus" not in alike and len(alike.splitlines()) == 3
+    assert "Corpus" not in alike and alike.count("\n|") == 2
 
 
 def test_corpora_of_one_kind_are_told_apart_by_their_words() -> None:
@@ -337,6 +371,6 @@ def test_programs_get_a_row_per_system_or_pair() -> None:
     ]
     assert json.loads(tables.format_table(rows, "json")) == rows
     pairs = paired(a, b)
-    read = list(csv.DictReader(tables.format_pairs(pairs, "csv").splitlines()))
+    read = list(csv.DictReader(format_pairs(pairs, "csv").splitlines()))
     assert float(read[0]["difference"]) == pairs[0]["difference"]
-    assert json.loads(tables.format_pairs(pairs, "json")) == pairs
+    assert json.loads(format_pairs(pairs, "json")) == pairs

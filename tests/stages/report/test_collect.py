@@ -16,7 +16,6 @@ from pipeline.errors import RunError, UserError
 from pipeline.recipe import Recipe
 from pipeline.stage import Step
 from pipeline.store import Store
-from stages.acoustic.tables import COMPARED
 from stages.report.alignments import systems
 from stages.report.collect import collect
 
@@ -140,7 +139,9 @@ def test_a_step_is_what_the_link_says_whoever_made_its_artifact(
             restamp(store.path(step))
             told = {"test_set": "test", "budget": step.budget, "fold": step.fold, "seed": step.seed}
             seconds = {"2s": 2.0, "all": 9.0}[str(step.budget)]
-            figures = dict.fromkeys(COMPARED, 0.5) | {"recipe": "tiny", "frontend": "unit_bert"}
+            rates = ("wer", "wer_low", "wer_high", "cer", "dev_seconds")
+            figures = dict.fromkeys(rates, 0.5) | {"recipe": "tiny", "frontend": "unit_bert"}
+            figures |= {"reference_words": 2, "lm_text": "a text"}
             rows.append(figures | told | {"budget_seconds": seconds, "decoder": "greedy"})
     (fakes.exp / "tiny" / "results.json").write_text(json.dumps(rows))
     (source,) = collect(["tiny"], fakes.exp)

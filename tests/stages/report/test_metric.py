@@ -74,7 +74,11 @@ def test_pairs_are_those_of_compare(whole: Any, parse: Parse, metric: str, tmp_p
             assert line[f"{metric.upper()} %"] == per_cent(row["rate"])
             low, high, difference = (f"{100 * row[k]:+.1f}" for k in ("low", "high", "difference"))
             assert line["Difference"] == f"{difference} [{low}, {high}]"
-    assert f"Differences of {metric.upper()} in percentage points" in page.text
+    people = CliRunner().invoke(cli, list(map(str, [*args[:-2], "--format", "md"]))).output
+    (note,) = [line for line in people.splitlines() if line.startswith("Differences of")]
+    assert f"Differences of {metric.upper()} in percentage points" in note
+    assert "utterances within 3 speakers. Speakers better: of how many" in note
+    assert note in page.text
 
 
 def test_folds_that_do_not_tell_their_characters_have_no_chart(
