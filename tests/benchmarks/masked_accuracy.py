@@ -77,22 +77,32 @@ def measure(folder: Path, dev: Sequence[Path] = ()) -> dict[str, Any]:
 
 
 def on_dev(stored: Stored, dev: Sequence[Path]) -> dict[str, Any]:
-    """The figures over all utterances of these dev sets; one that is in several counts once."""
-    from stages.units.corpus import UnitCorpus
+    """The figures over all utterances of these dev sets; one that is in several counts once.
 
-    units = {}
+    `by_set` has those at frames that show [MASK] for each set: few speakers differ much.
+    """
+    from stages.units.corpus import UnitCorpus
+    from stages.units.masked_units import SHOWS_MASK
+
+    units, names = {}, {}
     for folder in dev:
         stored.refuse_other_quantizer(folder)
         corpus = UnitCorpus(folder)
         units |= {f"dev/{name}": corpus[name] for name in corpus}
+        names[folder.name] = sorted(f"dev/{name}" for name in corpus)
     outside = sum(int((~stored.vocabulary.known(u)).sum()) for u in units.values())
     tokens = {name: stored.vocabulary.tokens(u) for name, u in units.items()}
+    every = {**stored.tokens, **tokens}
     return {
         "sets": len(dev),
         "utterances": len(tokens),
         "frames": sum(map(len, tokens.values())),
         "frames_outside_of_the_vocabulary": outside,
-        "figures": stored.by_fate({**stored.tokens, **tokens}, sorted(tokens), DEV_SEED),
+        "figures": stored.by_fate(every, sorted(tokens), DEV_SEED),
+        "by_set": {
+            one: stored.by_fate(every, of_one, DEV_SEED).get(SHOWS_MASK)
+            for one, of_one in names.items()
+        },
     }
 
 

@@ -158,6 +158,16 @@ def test_on_dev_the_bert_guesses_beside_the_trivial_guesses(
     assert by_near > 2 * max(by_frequency, 1)  # dev's own frequencies are not known
 
 
+def test_each_dev_set_has_the_figures_that_it_has_alone(
+    stored: Path, dev: dict[str, Any], tmp_path: Path
+) -> None:
+    sets = dev_sets(tmp_path / "run")
+    by_set = measure(stored, sets)["dev"]["by_set"]
+    assert list(by_set) == [path.name for path in sets]
+    alone = measure(stored, sets[:1])["dev"]
+    assert by_set[sets[0].name] == alone["figures"]["mask"] != by_set[sets[1].name]
+
+
 def test_figures_of_speech_kept_back_do_not_depend_on_dev(
     stored: Path, dev: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ A front-end file has
                         and "vocabulary", or "quantizer" where it uses no "discretize". Where
                         features cost much, it has a method `frames` that tells an utterance's
                         F without making them, and makes them on `device`.
+                        Tokens are read by a UnitTokens (unit_tokens.py), so that it is told
+                        how many frames have a unit that the vocabulary lacks.
     open_audio(settings, folders, device="cpu", precision="fp32")
                         the same of any speech: a FromAudio (features.py). `folders` holds, by
                         STAGES, "quantizer" and "vocabulary"; `precision` is stage 2's
