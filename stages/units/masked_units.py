@@ -54,7 +54,10 @@ class MaskedUnits:
         self._size, self._seed, self._device = vocabulary_size, seed, device
 
     def masked(self, name: str, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Of one utterance what is seen and what is hidden, both (F,); at least one frame is."""
+        """Of one utterance what is seen and what is hidden, both (F,).
+
+        At least one frame is hidden, where there are any.
+        """
         settings, tokens_F = self._settings, self.tokens[name]
         rng = generator(self._seed, "mask", epoch, name)
         mask_F = span_mask(
@@ -64,7 +67,7 @@ class MaskedUnits:
             rng,
             settings.mask_span_std,
         )
-        if not mask_F.any():  # a short utterance that no span fell on
+        if len(mask_F) and not mask_F.any():  # a short utterance that no span fell on
             mask_F[int(rng.integers(len(mask_F)))] = True
         return corrupt(tokens_F, mask_F, self._size, rng), mask_F
 

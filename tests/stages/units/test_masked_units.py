@@ -46,6 +46,14 @@ def masked(tokens: dict[str, Any], seed: int = 1) -> MaskedUnits:
     return MaskedUnits(tokens, SETTINGS, SIZE, seed, "cpu")
 
 
+def test_an_utterance_without_frames_hides_nothing(tokens: dict[str, Any]) -> None:
+    units = masked(tokens | {"none": np.array([], np.int64)})
+    alone, batch = units.batch(["u3"], 0), units.batch(["none", "u3"], 0)
+    assert batch.frames == [0, LENGTHS["u3"]]
+    assert torch.equal(batch.seen_N, alone.seen_N)
+    assert torch.equal(batch.hidden_M, alone.hidden_M)
+
+
 def as_transformers_takes_it(
     units: MaskedUnits, names: list[str]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
