@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.section import (
     ACCUMULATE,
     CHECKPOINT_ACTIVATIONS,
+    CLIP_NORM,
     NO_RESULT,
     PRECISION,
     Precision,
@@ -68,6 +69,7 @@ class BertSettings(Section):
     weight_decay: float = Field(0.01, ge=0)
     batch_frames: int = Field(6_000, ge=100, description="frames per batch; there is no padding")
     accumulate: int = Field(1, ge=1, description=ACCUMULATE)
+    clip_norm: float = Field(1.0, ge=0, description=CLIP_NORM)
     checkpoint_activations: bool = Field(
         False, description=CHECKPOINT_ACTIVATIONS, json_schema_extra=NO_RESULT
     )
@@ -92,6 +94,8 @@ class BertSettings(Section):
             del values["attention_dropout"]
         if self.accumulate == 1:
             del values["accumulate"]
+        if self.clip_norm == 1:
+            del values["clip_norm"]
         if self.position_init == "random":
             del values["position_init"]
         return values

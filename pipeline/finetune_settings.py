@@ -12,6 +12,7 @@ from pipeline.budget import budget_seconds
 from pipeline.section import (
     ACCUMULATE,
     CHECKPOINT_ACTIVATIONS,
+    CLIP_NORM,
     NO_RESULT,
     PRECISION,
     Precision,
@@ -110,6 +111,7 @@ class CtcSettings(Section):
     longer: Literal["refuse", "leave_out"] = Field(
         "refuse",
         description="what to do with labelled utterances longer than bert.positions: refuse to "
+    clip_norm: float = Field(1.0, ge=0, description=CLIP_NORM)
         "train, or leave them out, listed in dropped.tsv. Dev and test are read in windows",
     )
     precision: Precision = Field("auto", description=PRECISION)
@@ -143,6 +145,8 @@ class CtcSettings(Section):
             del values["validate_every"]
         if not self.validate_every or self.validate_by == "wer":
             del values["validate_by"]
+        if self.clip_norm == 1:
+            del values["clip_norm"]
         return values
 
     def given(self) -> dict[str, Any]:

@@ -25,6 +25,10 @@ CHECKPOINT_ACTIVATIONS = (
     "true: in training each layer keeps only what goes in and is computed again for its "
     "gradients: much less memory, about a third more time, the same result"
 )
+CLIP_NORM = (
+    "to which gradients of a larger norm are scaled down. 0: none are, as in fairseq's recipes of "
+    "RoBERTa and of wav2vec 2.0's fine-tuning"
+)
 PRECISION = "auto: bf16 where the processor multiplies in it, else fp32"
 
 

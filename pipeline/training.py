@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LOG_EVERY_UPDATES = 25
-LARGEST_GRADIENT_NORM = 1.0
+PRECISION = "precision"  # in checkpoints
 
 
 class Loss(NamedTuple):
@@ -58,6 +59,8 @@ class Training:
         evaluation: if there is one, the model ends with the weights that did best in it.
         accumulate: batches of an update. Their gradients come to those of one batch of them all,
             whose loss is a mean over all terms, with the memory of one.
+        clip_norm: to which gradients of a larger norm are scaled down; 0: none are.
+        precision_key: what `precision` is called in a recipe, for messages.
     """
 
     model: nn.Module
@@ -74,6 +77,8 @@ class Training:
     what: str = "training"
     evaluation: Evaluation | None = None
     accumulate: int = 1
+    clip_norm: float = 1.0
+    precision_key: str = "precision"
 
     def run(self, ctx: StepContext) -> list[dict[str, float]]:
         """Train to the last update and return the history: logged means and evaluations, in order.
@@ -85,6 +90,7 @@ class Training:
         Raises:
             KeyboardInterrupt: after a signal, when the checkpoint is written.
             RunError: loss or gradient is NaN or infinite; names the update and its utterances.
+                Or the checkpoint was made in another precision than this machine chooses.
         """
         optimizer = self.new_optimizer()
         best = BestWeights(ctx.scratch, self.evaluation) if self.evaluation else None
@@ -103,8 +109,9 @@ class Training:
                     sums[name] = sums.get(name, 0.0) + value
                 done = update + 1
                 progress.update(note=f"loss {metrics['loss']:.3f}")
-                if done % LOG_EVERY_UPDATES == 0:
-                    row = {k: round(v / LOG_EVERY_UPDATES, 5) for k, v in sums.items()}
+                if done % LOG_EVERY_UPDATES == 0 or done == self.updates:
+                    count = (done - 1) % LOG_EVERY_UPDATES + 1  # since the row before
+                    row = {k: round(v / count, 5) for k, v in sums.items()}
                     history.append({"update": done, **row})
                     self._log(writer, history[-1], optimizer)
                     ctx.log.debug("update %d %s", done, row)
@@ -159,6 +166,11 @@ class Training:
             figures["learning_rate"] = optimizer.param_groups[0]["lr"]
         writer.write(int(row["update"]), figures)
 
+    @property
+    def computes_in(self) -> str:
+        """What `precision` comes to on the device of the model: fp32 or bf16."""
+        return chosen_precision(self.precision, next(self.model.parameters()).device.type)
+
     def new_optimizer(self) -> torch.optim.AdamW:
         """Adam as in the papers, with decoupled weight decay."""
         return torch.optim.AdamW(
@@ -186,7 +198,8 @@ class Training:
             terms.append(loss.terms)
         if self.accumulate > 1:
             self._divide_gradients(sum(terms))
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT_NORM)
+        largest = self.clip_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)
         # A step along such a gradient would ruin the weights before the next loss could tell.
         self._check_finite(norm, "gradient", update, [i for _, ids in batches for i in ids])
         optimizer.step()
@@ -229,6 +242,7 @@ class Training:
             "optimizer": optimizer.state_dict(),
             "history": history,
             "sums": sums,
+            PRECISION: self.computes_in,
         }
         checkpoints.save(ctx.scratch, done, state)
 
@@ -241,11 +255,25 @@ class Training:
         found = checkpoints.newest(ctx.scratch, ctx.say, complete)
         if found is None:
             return 0, [], {}
+        self._refuse_another_precision(found.state)
         self.model.load_state_dict(found.state["model"])
         optimizer.load_state_dict(found.state["optimizer"])
         if best:
             best.resume(found.state["history"])
         return found.updates, list(found.state["history"]), dict(found.state["sums"])
+
+    def _refuse_another_precision(self, state: Mapping[str, Any]) -> None:
+        """Half of a training in bf16 and half in fp32 would be neither, and not to be repeated."""
+        here = self.computes_in
+        began = state.get(PRECISION, here)  # older checkpoints do not tell
+        if began != here:
+            raise RunError(
+                f"This machine computes {self.what} in another precision than it was begun in.",
+                constraint=f"{began}, as in the checkpoint",
+                found=f"{here}, what {self.precision_key} {self.precision} comes to here",
+                remedy=f"go on on a machine where it comes to {began}, or set {self.precision_key} "
+                "to fp32 or bf16, which starts a training of its own",
+            )
 
 
 def _mean(values: Sequence[float], weights: Sequence[float]) -> float:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from stages.acoustic.targets import Targets
 
 VERSION = 2
-TRAINING = "training.json"  # parameters, updates, history and, where dev chose, the best row
+TRAINING = (
+    "training.json"  # parameters, updates, precision, history and, where dev chose, the best row
+)
 
 
 def version(frontend: Section) -> int:
@@ -59,10 +61,11 @@ def finetune(
     evaluation = None
     if settings.validate_every:
         evaluation = _evaluation(ctx, frontend, model, targets, settings)
-    history = _training(model, labelled, lengths, settings, seed, evaluation).run(ctx)
+    training = _training(model, labelled, lengths, settings, seed, evaluation)
+    history = training.run(ctx)
     model.save_pretrained(ctx.folder)
     facts: dict[str, Any] = {"parameters": parameters, "updates": settings.updates}
-    facts["history"] = history
+    facts |= {"precision": training.computes_in, "history": history}
     if evaluation is not None:
         facts["best"] = best = evaluation.best(history)
         assert best is not None  # the end of a training is evaluated
@@ -173,6 +176,8 @@ def _training(
         what="CTC",
         evaluation=evaluation,
         accumulate=settings.accumulate,
+        clip_norm=settings.clip_norm,
+        precision_key="finetune.precision",
     )
 
 

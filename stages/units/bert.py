@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UserError
 from pipeline.recipe import BertSettings
 from pipeline.stage import StepContext
-from stages.units.kept_back import FRAMES, KEPT_BACK, SHARE, TRAINED_ON, parts, read_tokens, told
+from stages.units.kept_back import (
+    FRAMES,
+    KEPT_BACK,
+    SHARE,
+    TRAINED_ON,
+    Parts,
+    parts,
+    read_tokens,
+    told,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from transformers import BertForMaskedLM, BertModel
 
+    from pipeline.evaluation import Evaluation
+    from pipeline.training import Training
+    from stages.units.masked_units import MaskedUnits
     from stages.units.vocabulary import Vocabulary
 
 VERSION = 2
@@ -40,75 +53,110 @@ def pretrain(ctx: StepContext, *, settings: BertSettings, seed: int) -> None:
     compare BERTs on the same speech and say nothing of unseen speakers. Where there is too little
     speech to keep any back, the figures are of some of what was trained on, and are called so.
     """
-    import torch
-
-    from pipeline.activations import checkpoint_activations
-    from pipeline.evaluation import Evaluation
-    from pipeline.training import Loss, PackedBatches, Training, linear_schedule
     from stages.units.attention import packed
-    from stages.units.guesses import Validation
-    from stages.units.masked_units import MaskedUnits, losses
+    from stages.units.masked_units import MaskedUnits
     from stages.units.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.load(ctx.inputs["vocabulary"])
     tokens = read_tokens(ctx.inputs, vocabulary)
     _refuse_longer(tokens, settings.positions)
     split = parts(tokens)
-    torch.manual_seed(seed)
-    model = build(settings, vocabulary, seed)
-    torch.nn.Module.to(model, ctx.device)
+    model = _new_model(ctx, settings, vocabulary, seed)
+    masked = MaskedUnits(tokens, settings, len(vocabulary), seed, ctx.device)
+    evaluation = _evaluation(ctx, settings, model, masked, split, len(vocabulary))
     learnt_from = set(split.learnt_from)
     lengths = {n: len(t) for n, t in tokens.items() if n in learnt_from}
-    masked = MaskedUnits(tokens, settings, len(vocabulary), seed, ctx.device)
-    validation = Validation(
-        masked,
-        split.chosen_on,
-        split.learnt_from,
-        settings.batch_frames,
-        len(vocabulary),
-        settings.precision,
-        ctx.device,
-        split.what,
-    )
     kept_back = len(split.chosen_on) if split.what == KEPT_BACK else 0
     ctx.say(
         f"BERT of {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
         f"{sum(lengths.values()):,} units to learn from, "
         + (f"{kept_back} utterances kept back" if kept_back else NOTHING_KEPT_BACK)
     )
+    training = _training(model, masked, lengths, settings, seed, evaluation)
+    with packed(model):
+        history = training.run(ctx)
+    best = evaluation.best(history)
+    assert best is not None  # the end is evaluated
+    model.save_pretrained(ctx.folder)
+    vocabulary.save(ctx.folder)
+    _tell(ctx, split.what, kept_back, best, {"precision": training.computes_in, "history": history})
 
+
+def _new_model(
+    ctx: StepContext, settings: BertSettings, vocabulary: Vocabulary, seed: int
+) -> BertForMaskedLM:
+    import torch
+
+    from pipeline.activations import checkpoint_activations
+
+    torch.manual_seed(seed)
+    model = build(settings, vocabulary, seed)
+    torch.nn.Module.to(model, ctx.device)
     if settings.checkpoint_activations:
         checkpoint_activations(model)
+    return model
+
+
+def _evaluation(
+    ctx: StepContext,
+    settings: BertSettings,
+    model: BertForMaskedLM,
+    masked: MaskedUnits,
+    split: Parts,
+    vocabulary_size: int,
+) -> Evaluation:
+    """Guesses in the speech that chooses the weights."""
+    from pipeline.evaluation import Evaluation
+    from stages.units.guesses import Validation
+
+    validation = Validation(
+        masked,
+        split.chosen_on,
+        split.learnt_from,
+        settings.batch_frames,
+        vocabulary_size,
+        settings.precision,
+        ctx.device,
+        split.what,
+    )
+    figures, figure = (lambda done: validation.figures(model)), f"{split.what}_loss"
+    return Evaluation(figures, settings.validate_every, figure)
+
+
+def _training(
+    model: BertForMaskedLM,
+    masked: MaskedUnits,
+    lengths: Mapping[str, int],
+    settings: BertSettings,
+    seed: int,
+    evaluation: Evaluation,
+) -> Training:
+    """On the utterances of `lengths`, frames by name."""
+    from pipeline.training import Loss, PackedBatches, Training, linear_schedule
+    from stages.units.masked_units import losses
 
     def loss(update: int, epoch: int, names: list[str]) -> Loss:
         losses_M, right_M = losses(model, masked.batch(names, epoch))
         accuracy = right_M.float().mean().item()
         return Loss(losses_M.mean(), {"accuracy": accuracy}, len(losses_M))
 
-    evaluation = Evaluation(
-        lambda done: validation.figures(model), settings.validate_every, f"{split.what}_loss"
+    return Training(
+        model=model,
+        loss=loss,
+        batches=PackedBatches(lengths, settings.batch_frames, seed),
+        updates=settings.updates,
+        learning_rate=settings.learning_rate,
+        scale=linear_schedule(settings.updates, settings.warmup_updates),
+        seed=seed,
+        checkpoint_every=settings.checkpoint_every,
+        weight_decay=settings.weight_decay,
+        precision=settings.precision,
+        what="BERT",
+        evaluation=evaluation,
+        accumulate=settings.accumulate,
+        clip_norm=settings.clip_norm,
+        precision_key="bert.precision",
     )
-    with packed(model):
-        history = Training(
-            model=model,
-            loss=loss,
-            batches=PackedBatches(lengths, settings.batch_frames, seed),
-            updates=settings.updates,
-            learning_rate=settings.learning_rate,
-            scale=linear_schedule(settings.updates, settings.warmup_updates),
-            seed=seed,
-            checkpoint_every=settings.checkpoint_every,
-            weight_decay=settings.weight_decay,
-            precision=settings.precision,
-            what="BERT",
-            evaluation=evaluation,
-            accumulate=settings.accumulate,
-        ).run(ctx)
-    best = evaluation.best(history)
-    assert best is not None  # the end is evaluated
-    model.save_pretrained(ctx.folder)
-    vocabulary.save(ctx.folder)
-    _tell(ctx, split.what, kept_back, best, history)
 
 
 def _tell(
@@ -116,14 +164,14 @@ def _tell(
     what: str,
     kept_back: int,
     best: dict[str, float],
-    history: list[dict[str, float]],
+    trained: dict[str, Any],
 ) -> None:
-    """Write pretraining.json, and say how well masked units are guessed."""
+    """Write pretraining.json, `trained` in it, and say how well masked units are guessed."""
     facts: dict[str, Any] = {"kept_back_utterances": kept_back}
     facts |= {"weights_chosen_on": WEIGHTS_CHOSEN_ON[what], "best_update": best["update"]}
     facts["figures_are_of"] = FRAMES
     figures = {name: value for name, value in best.items() if name.startswith(what)}
-    text = json.dumps(facts | figures | {"history": history}, indent=1)
+    text = json.dumps(facts | figures | trained, indent=1)
     (ctx.folder / "pretraining.json").write_text(text, "utf-8")
     speech = f"speech kept back ({kept_back} utterances)" if kept_back else "speech trained on"
     found = told(figures, what)

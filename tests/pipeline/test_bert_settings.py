@@ -60,5 +60,7 @@ def test_more_memory_or_less_leaves_the_signature_as_it_was() -> None:
     assert not {"accumulate", "checkpoint_activations"} & plain.keys()
     assert BertSettings(checkpoint_activations=True).signed() == plain
     assert BertSettings(accumulate=4).signed() == plain | {"accumulate": 4}
+    assert BertSettings(clip_norm=1.0).signed() == plain
+    assert BertSettings(clip_norm=0).signed() == plain | {"clip_norm": 0.0}
     with pytest.raises(ValidationError, match="accumulate"):
         BertSettings(accumulate=0)

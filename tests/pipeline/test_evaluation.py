@@ -100,7 +100,7 @@ def test_it_is_evaluated_every_so_often_and_at_the_end(
     assert job.evaluated == list(CURVE)
     rows = [row for row in history if "dev_loss" in row]
     assert {row["update"]: row["dev_loss"] for row in rows} == CURVE
-    assert [row["update"] for row in history] == [5, 10, 15, 20, 25, 25, 30, 33]
+    assert [row["update"] for row in history] == [5, 10, 15, 20, 25, 25, 30, 33, 33]
     assert "loss" in history[4]  # the trained window stands before the evaluation of its end
 
 

@@ -145,6 +145,8 @@ def test_more_memory_or_less_leaves_the_signature_as_it_was() -> None:
     plain = settings().for_budget("1h").signed()
     assert not {"accumulate", "checkpoint_activations"} & plain.keys()
     assert settings(checkpoint_activations=True).for_budget("1h").signed() == plain
+    assert settings(clip_norm=1.0).for_budget("1h").signed() == plain
+    assert settings(clip_norm=0).for_budget("1h").signed() == plain | {"clip_norm": 0.0}
     told = settings(accumulate=4, by_budget={"1h": {"accumulate": 2}})
     assert told.for_budget("1h").signed() == plain | {"accumulate": 2}
     assert told.for_budget("10h").signed() == plain | {"accumulate": 4}

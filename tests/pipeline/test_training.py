@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline import cli
+from pipeline import checkpoints, cli
 from pipeline.errors import RunError
 from pipeline.stage import StepContext
 from pipeline.training import (
@@ -265,12 +265,38 @@ def test_frozen_weights_rest_and_then_learn(context: MakeContext) -> None:
     assert not torch.equal(seen[0], seen[22])
 
 
-def test_history_is_the_mean_of_25_updates(context: MakeContext) -> None:
+def test_history_is_the_mean_of_25_updates_and_at_last_of_the_rest(context: MakeContext) -> None:
     job, history = finished(context("whole"))
-    assert [row["update"] for row in history] == [25, 50]
-    epochs = [job.training.batches.at(u)[0] for u in range(25)]
-    assert history[0]["epoch"] == pytest.approx(np.mean(epochs), abs=1e-5)
+    assert [row["update"] for row in history] == [25, 50, 52]
+    epochs = [job.training.batches.at(u)[0] for u in range(UPDATES)]
+    for row, of_row in zip(history, (epochs[:25], epochs[25:50], epochs[50:]), strict=True):
+        assert row["epoch"] == pytest.approx(np.mean(of_row), abs=1e-5)
     json.dumps(history)
+
+
+@pytest.mark.parametrize(("clip_norm", "scaled"), [(0.001, True), (1e6, False), (0.0, False)])
+def test_gradients_are_scaled_down_to_the_norm_that_is_set(clip_norm: float, scaled: bool) -> None:
+    training = Job(clip_norm=clip_norm).training
+    told = training.update(0, training.new_optimizer())
+    gradients = [p.grad.flatten() for p in training.model.parameters() if p.grad is not None]
+    expected = clip_norm if scaled else told["gradient_norm"]
+    assert torch.cat(gradients).norm().item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_training_is_not_gone_on_with_in_another_precision(context: MakeContext) -> None:
+    ctx = context("killed")
+    with pytest.raises(KilledError):
+        Job(10, precision="bf16").training.run(ctx)
+    fp32 = Job(precision="fp32", precision_key="bert.precision")
+    with pytest.raises(RunError, match=r"(?s)begun in.*bf16, as in.*fp32, what bert\.precision"):
+        fp32.training.run(ctx)
+    assert fp32.updates_done == []
+    for path in ctx.scratch.glob(checkpoints.PATTERN):  # as they were before they told
+        state = torch.load(path, weights_only=True)
+        del state["precision"]
+        checkpoints.write(path, state)
+    fp32.training.run(ctx)
+    assert fp32.updates_done == list(range(8, UPDATES))
 
 
 def test_every_epoch_holds_every_utterance_once() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from transformers import BertForMaskedLM
 from pipeline.errors import UserError
 from pipeline.recipe import BertSettings
 from pipeline.stage import StepContext
+from pipeline.training import Training
 from stages.units import bert
 from stages.units.attention import packed
 from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
@@ -257,22 +258,59 @@ def told_in(facts: dict[str, Any]) -> set[str]:
     return facts.keys() | {name for row in facts["history"] for name in row}
 
 
-def test_speech_kept_back_is_called_so_and_chooses_the_weights(
-    context: Callable[..., StepContext],
-    tmp_path: Path,
-    vocabulary: Vocabulary,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def many(tmp_path: Path, vocabulary: Vocabulary) -> dict[str, Path]:
+    """Inputs of 25 utterances of 12 frames: as many as it takes to keep one back."""
     rng = np.random.default_rng(2)
-    many = {
+    units = {
         f"u{n}": vocabulary.tokens(rng.integers(0, CODES, (12, 2)).astype(np.int16))
         for n in range(25)
     }
     (tmp_path / "v").mkdir()
     vocabulary.save(tmp_path / "v")
     inputs = {"vocabulary": tmp_path / "v", "units/train": tmp_path / "u"}
-    write_units(inputs["units/train"], many, vocabulary)
-    ctx = context("bert", inputs)
+    write_units(inputs["units/train"], units, vocabulary)
+    return inputs
+
+
+def test_speech_kept_back_is_not_learnt_from_and_the_learning_rates_are_those_of_the_settings(
+    context: Callable[..., StepContext], many: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt_from: set[str] = set()
+    guessed_in: set[str] = set()
+    rates: list[float] = []
+    batch, update, heard = MaskedUnits.batch, Training.update, guessed_in
+
+    def watched_batch(self: MaskedUnits, names: Sequence[str], epoch: int) -> Any:
+        heard.update(names)
+        return batch(self, names, epoch)
+
+    def watched_update(self: Training, number: int, optimizer: Any) -> dict[str, float]:
+        nonlocal heard
+        heard = learnt_from
+        told = update(self, number, optimizer)
+        heard = guessed_in
+        rates.append(optimizer.param_groups[0]["lr"])
+        assert self.clip_norm == 0.5
+        return told
+
+    monkeypatch.setattr(MaskedUnits, "batch", watched_batch)
+    monkeypatch.setattr(Training, "update", watched_update)
+    ctx = context("bert", many)
+    bert.pretrain(ctx, settings=BertSettings(**SMALL, clip_norm=0.5), seed=1)
+    assert (len(learnt_from), len(guessed_in)) == (24, 1)
+    assert learnt_from | guessed_in == {f"units/train/u{n}" for n in range(25)}
+    peak = SETTINGS.learning_rate
+    assert rates == pytest.approx([peak * s for s in (1 / 2, 1, 1, 3 / 4, 1 / 2, 1 / 4)])
+    assert json.loads((ctx.folder / "pretraining.json").read_text())["precision"] == "fp32"
+
+
+def test_speech_kept_back_is_called_so_and_chooses_the_weights(
+    context: Callable[..., StepContext],
+    many: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ctx = context("bert", many)
     bert.pretrain(ctx, settings=SETTINGS, seed=1)
     facts = json.loads((ctx.folder / "pretraining.json").read_text())
     assert facts["kept_back_utterances"] == 1
