@@ -25,6 +25,7 @@ from pipeline.section import (
 # by seconds of labelled speech. A start probability is fairseq's mask_prob divided by its
 # mask_length: see stages/units/masking.py. What differs between budgets stands here, what they
 # share in _SHARED. Their batches (25.6 M samples) and layer drop are not taken over.
+PUBLISHED_CHANNELS = 768  # that wav2vec 2.0 base has, and BERT base: masks are made for them
 _SHARED: dict[str, Any] = {
     "learning_rate": 5e-5,
     "phases": (0.1, 0.4, 0.5),
@@ -90,7 +91,12 @@ class CtcSettings(Section):
     channel_mask_probability: float = Field(
         0.004, ge=0, lt=1, description="that a channel starts a mask, as in time"
     )
-    channel_mask_span: int = Field(32, ge=1, description="channels")
+    channel_mask_span: int = Field(
+        32,
+        ge=1,
+        description="channels. Of an encoder with fewer than the 768 that the published span of 64 "
+        "is for, no more than that share of its channels: 7 of 80; more spans then hide as many",
+    )
     subsample: int = Field(2, ge=1, le=8, description="frames joined before the CTC layer")
     head_frames: int = Field(
         1,
@@ -105,13 +111,13 @@ class CtcSettings(Section):
         "as much speech for every front-end of the same frame rate there",
     )
     accumulate: int = Field(1, ge=1, description=ACCUMULATE)
+    clip_norm: float = Field(1.0, ge=0, description=CLIP_NORM)
     checkpoint_activations: bool = Field(
         False, description=CHECKPOINT_ACTIVATIONS, json_schema_extra=NO_RESULT
     )
     longer: Literal["refuse", "leave_out"] = Field(
         "refuse",
         description="what to do with labelled utterances longer than bert.positions: refuse to "
-    clip_norm: float = Field(1.0, ge=0, description=CLIP_NORM)
         "train, or leave them out, listed in dropped.tsv. Dev and test are read in windows",
     )
     precision: Precision = Field("auto", description=PRECISION)
@@ -139,15 +145,28 @@ class CtcSettings(Section):
         values = super().signed()
         if self.accumulate == 1:
             del values["accumulate"]
+        if self.clip_norm == 1:
+            del values["clip_norm"]
         if self.longer == "refuse":
             del values["longer"]
         if not self.validate_every:
             del values["validate_every"]
         if not self.validate_every or self.validate_by == "wer":
             del values["validate_by"]
-        if self.clip_norm == 1:
-            del values["clip_norm"]
         return values
+
+    def channel_masks(self, channels: int) -> tuple[float, int]:
+        """Start probability and span of masks over so many channels.
+
+        A span made for 768 would hide most of 80 at once. A shorter one starts so much more often
+        that a channel is hidden as often: 1 - (1 - probability) ** span stays.
+        """
+        probability, span = self.channel_mask_probability, self.channel_mask_span
+        share = _SHARED["channel_mask_span"] / PUBLISHED_CHANNELS
+        most = max(1, round(share * channels))
+        if channels >= PUBLISHED_CHANNELS or span <= most:
+            return probability, span
+        return 1 - (1 - probability) ** (span / most), most
 
     def given(self) -> dict[str, Any]:
         """What the recipe says itself, without defaults."""

@@ -81,7 +81,7 @@ def settled(values: Values) -> dict[str, Any]:
             said = finetune_settings.published(preset, str(budget))
             spelt = {name: value for name, value in said.items() if name in names}
             by_budget[budget] = {**spelt, **by_budget[budget]}
-    return {**values, "finetune": {**plain, "by_budget": by_budget}}
+    return {**values, "finetune": plain | ({"by_budget": by_budget} if by_budget else {})}
 
 
 def _of_budgets(under: Values, over: Values) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from pipeline.finetune_settings import CtcSettings
 from pipeline.stage import StepContext
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -133,18 +132,20 @@ class Labelled:
 
     def _masks(
         self, model: AcousticModel, names: list[str], lengths: list[int], epoch: int
-    ) -> tuple[Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor, Tensor]:
         """Masks in time and channels, a pure function of (seed, epoch, utterance).
 
         Spans in time count frames after the encoder's stride, so that they hide as much speech
         for every front-end.
         """
+        import numpy as np
         import torch
 
         from pipeline.training import generator, pad
         from stages.units.masking import span_mask
 
         settings, stride, times, channels = self._settings, model.encoder.stride, [], []
+        start_probability, span = settings.channel_masks(model.encoder.mask_channels)
         for name, length in zip(names, lengths, strict=True):
             rng = generator(self._seed, "masks", epoch, name)
             encoded = -(-length // stride)
@@ -152,16 +153,9 @@ class Labelled:
                 encoded, settings.time_mask_probability, settings.time_mask_span, rng
             )
             times.append(mask_F.repeat(stride)[:length])
-            channels.append(
-                span_mask(
-                    model.encoder.mask_channels,
-                    settings.channel_mask_probability,
-                    settings.channel_mask_span,
-                    rng,
-                )
-            )
+            channels.append(span_mask(model.encoder.mask_channels, start_probability, span, rng))
         time_BF = pad(times)[0].to(self._device)
-        channel_BD = torch.from_numpy(_stack(channels)).to(self._device)
+        channel_BD = torch.from_numpy(np.stack(channels)).to(self._device)
         return time_BF, channel_BD
 
 
@@ -173,17 +167,13 @@ def count_frames(features: Callable[[str], NDArray[Any]], names: Iterable[str]) 
 
 def refuse_longer(model: AcousticModel, frames: Mapping[str, int]) -> None:
     """Raise UserError if an utterance has more frames than the Transformer has positions."""
-    longest = max(frames, key=lambda name: frames[name])
-    if frames[longest] > model.encoder.longest_frames:
+    longest, most = max(frames, key=lambda name: frames[name]), model.encoder.longest_frames
+    if frames[longest] > most:
+        leave_out = "set finetune.longer to leave_out, or " if min(frames.values()) <= most else ""
         raise UserError(
             f"Utterance {longest} is too long for the acoustic model.",
-            constraint=f"at most {model.encoder.longest_frames} frames (bert.positions)",
+            constraint=f"at most {most} frames (bert.positions)",
             found=f"{frames[longest]} frames",
-            remedy="raise bert.positions and train again, or cut the audio",
+            remedy=f"{leave_out}cut the audio, or raise bert.positions and train again (a BERT "
+            "given by bert.from has the positions that it has)",
         )
-
-
-def _stack(rows: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    import numpy as np
-
-    return np.stack(rows)

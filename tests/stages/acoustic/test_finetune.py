@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ import torch
 
 from pipeline import audio
 from pipeline.errors import RunError, UserError
+from pipeline.finetune_settings import CtcSettings
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import BertSettings, FinetuneSettings, TextSettings
 from pipeline.stage import StepContext
-from pipeline.training import Batches
+from pipeline.training import Batches, Training
 from stages.acoustic import finetune, lm_stage
 from stages.acoustic.encoders import FeatureEncoder
 from stages.acoustic.frontends import log_mel
@@ -142,8 +144,6 @@ def test_masks_depend_on_seed_epoch_and_utterance_alone(lm: Path) -> None:
 
     def masks(names: list[str], epoch: int) -> tuple[Any, Any]:
         time_BF, channel_BD = made._masks(acoustic, names, [lengths[n] for n in names], epoch)
-        assert time_BF is not None
-        assert channel_BD is not None
         at = names.index("a")
         return time_BF[at, :200].tolist(), channel_BD[at].tolist()
 
@@ -163,12 +163,33 @@ def test_frames_that_are_joined_count_as_one_in_batches_and_masks(lm: Path, stri
     def hidden(at: int) -> Any:
         own = list(lengths.values())
         time_BF, _ = made._masks(model(1, at), list(lengths), [n // stride * at for n in own], 0)
-        assert time_BF is not None
         return time_BF.numpy()
 
     joined = hidden(stride)[:2].reshape(2, 100, stride)
     assert (joined == joined[..., :1]).all()
     assert (joined[..., 0] == hidden(1)[:2]).all()
+
+
+@pytest.mark.parametrize("channels", [16, 39, 80, 512, 768])
+def test_masks_hide_the_published_share_of_any_number_of_channels(lm: Path, channels: int) -> None:
+    """Of few channels neither most at once nor next to none; wav2vec 2.0 has 768."""
+    named = {"channel_mask_probability": 0.5 / 64, "channel_mask_span": 64}
+    made = labelled(lm, {"a": 20}, {"a": "go"}, **named)
+    encoder: Any = SimpleNamespace(stride=1, mask_channels=channels)
+    acoustic: Any = SimpleNamespace(encoder=encoder)
+    hidden = [
+        made._masks(acoustic, ["a"], [20], epoch)[1].float().mean().item() for epoch in range(400)
+    ]
+    assert np.mean(hidden) == pytest.approx(1 - np.exp(-0.5), abs=0.05)
+    assert np.mean(np.array(hidden) > 0.75) < 0.05
+
+
+def test_a_span_of_few_channels_is_left_as_it_is_set() -> None:
+    settings = CtcSettings(channel_mask_probability=0.01, channel_mask_span=5)
+    assert settings.channel_masks(80) == settings.channel_masks(768) == (0.01, 5)
+    wide = CtcSettings(channel_mask_probability=0.01, channel_mask_span=100)
+    assert wide.channel_masks(768) == (0.01, 100)
+    assert wide.channel_masks(8) == pytest.approx((1 - 0.99**100, 1))
 
 
 @pytest.fixture
@@ -278,6 +299,39 @@ def test_only_utterances_of_the_budget_are_trained_on(
     assert seen == {"a", "b", "d", "e"}
 
 
+def test_masks_and_learning_rates_of_a_training_are_those_of_the_settings(
+    context: MakeContext, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks: list[tuple[Any, Any]] = []
+    rates: list[float] = []
+    forward, update = FeatureEncoder.forward, Training.update
+
+    def watched_forward(self: FeatureEncoder, feats: Any, attended: Any, *given: Any) -> Any:
+        masks.append(given)
+        return forward(self, feats, attended, *given)
+
+    def watched_update(self: Training, number: int, optimizer: Any) -> dict[str, float]:
+        told = update(self, number, optimizer)
+        rates.append(optimizer.param_groups[0]["lr"])
+        assert self.clip_norm == 0.5
+        return told
+
+    monkeypatch.setattr(FeatureEncoder, "forward", watched_forward)
+    monkeypatch.setattr(Training, "update", watched_update)
+    changes = {"updates": 8, "learning_rate": 0.01, "clip_norm": 0.5, "final_scale": 0.04}
+    changes |= {"phases": (0.5, 0.25, 0.25), "time_mask_probability": 0.2}
+    ctx = context("model", inputs)
+    train(ctx, SETTINGS.model_copy(update=changes | {"channel_mask_probability": 0.02}))
+    assert len(masks) >= 8
+    for time_BF, channel_BD in masks:
+        assert time_BF.any() and not time_BF.all()
+        assert channel_BD.any() and not channel_BD.all()
+    assert rates == pytest.approx(
+        [0.01 * scale for scale in (0.01, 0.2575, 0.505, 0.7525, 1, 1, 1, 0.2)]
+    )
+    assert json.loads((ctx.folder / "training.json").read_text())["precision"] == "fp32"
+
+
 def test_log_probabilities_are_those_of_each_utterance_alone(
     context: MakeContext, inputs: dict[str, Path]
 ) -> None:
@@ -307,7 +361,8 @@ def test_training_brings_the_loss_down(context: MakeContext, inputs: dict[str, P
 
 def test_an_utterance_longer_than_the_positions_is_named(lm: Path, context: MakeContext) -> None:
     made = labelled(lm, {"a": 40, "b": 100_000}, {"a": "go", "b": "see"})
-    with pytest.raises(UserError, match=r"(?s)Utterance b is too long.*bert\.positions.*100000"):
+    told = r"(?s)Utterance b is too long.*bert\.positions.*100000.*finetune\.longer to leave_out"
+    with pytest.raises(UserError, match=told):
         made.usable(context("model"), model())
 
 
@@ -320,5 +375,6 @@ def test_an_utterance_longer_than_the_positions_may_be_left_out_and_is_listed(
     assert made.usable(ctx, model()) == {"a": 40}
     assert "b\t100000 frames\tat most" in (ctx.folder / "dropped.tsv").read_text()
     alone = labelled(lm, {"b": 100_000}, {"b": "see"}, **leave_out)
-    with pytest.raises(UserError, match="Utterance b is too long"):
+    with pytest.raises(UserError, match="Utterance b is too long") as caught:
         alone.usable(ctx, model())
+    assert "leave_out" not in str(caught.value)  # nothing would be left
