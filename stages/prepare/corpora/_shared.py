@@ -37,7 +37,7 @@ def unlabelled_sources(
     found: dict[str, list[Source]] = {}
     seen: dict[str, str] = {}
     for number, name in enumerate(settings.unlabelled):
-        plain = read_tsv(settings.root / name)
+        plain = read_of_root(settings, name)
         for split, sources in splits.items():
             if split == "train":
                 continue
@@ -89,13 +89,29 @@ def listed_tests(
     return found
 
 
+def read_of_root(settings: CorpusSettings, name: str) -> list[Source]:
+    """The sources of a TSV, absolute or relative to the corpus' root.
+
+    Raises:
+        UserError: see `read_tsv`; it is not there because nobody said where the corpus is.
+    """
+    path = settings.root / name
+    if "root" not in settings.model_fields_set and not path.is_absolute() and not path.exists():
+        raise UserError(
+            "corpus.root is not set.",
+            found=f"no {name} in the working directory",
+            remedy=f"--set corpus.root=DIR, the folder that holds {name}",
+        )
+    return read_tsv(path)
+
+
 def read_list(settings: CorpusSettings, path: str) -> list[Source]:
     """The utterances of a TSV, absolute or relative to the corpus' root.
 
     Raises:
-        UserError: see `read_tsv`; no utterance, or one without a speaker.
+        UserError: see `read_of_root`; no utterance, or one without a speaker.
     """
-    sources = read_tsv(settings.root / path)
+    sources = read_of_root(settings, path)
     if not sources:
         raise UserError(f"{path} lists no utterance.")
     for source in sources:

@@ -20,7 +20,7 @@ from pipeline import audio
 from pipeline.errors import UserError, nearest
 from pipeline.recipe import CorpusSettings
 from stages.prepare.corpora import _shared
-from stages.prepare.corpus import Loaded, Source, read_tsv
+from stages.prepare.corpus import Loaded, Source
 
 if TYPE_CHECKING:
     from pipeline.audio import Samples
@@ -138,7 +138,7 @@ def load(source: Source) -> Loaded:
 
 
 def _recordings(settings: Settings) -> list[Source]:
-    recordings = read_tsv(settings.root / LIST)
+    recordings = _shared.read_of_root(settings, LIST)
     for recording in recordings:
         if not recording.transcript or not recording.speaker:
             raise UserError(f"{LIST}: '{recording.id}' has no transcript or no speaker.")
