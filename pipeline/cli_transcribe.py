@@ -55,9 +55,11 @@ def transcribe(
     Several recordings make a line each: the file, a tab, the text.
     """
     from pipeline.errors import RunError
+    from stages.use.folder import refuse_other
     from stages.use.recordings import Output, find
     from stages.use.transcript import Failure
 
+    refuse_other(folder)  # before the recordings: a DIR left out takes the first of them
     recordings = find(named)
     alone = len(named) == 1 and not named[0].is_dir()
     place = None if output is None else Path(output)

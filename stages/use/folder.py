@@ -22,15 +22,33 @@ from typing import Any
 
 from pipeline import audio, cuts
 from pipeline.errors import UserError
-from pipeline.model_folder import read_json
+from pipeline.model_folder import CONFIG, read_json
 
 CARD = "README.md"
 QUANTIZER, UNITS, LM = "quantizer", "units", "lm"
 PREPROCESSOR, DECODER = "preprocessor_config.json", "decoder_config.json"
 GREEDY = "greedy"
 MODELLING = "modeling_vqasr.py"
+REMEDY = "export the recipe again: vqasr export RECIPE DIR"
 LONGEST_PIECE = round(cuts.LONGEST_SECONDS * audio.SAMPLE_RATE_HZ)
 SHORTEST_PIECE = 2 * cuts.WINDOW_SHARE * audio.SAMPLE_RATE_HZ // cuts.STEPS_PER_SECOND
+
+
+def refuse_other(folder: Path) -> None:
+    """Refuse what `vqasr export` did not write, by what it lacks; nothing is read.
+
+    Raises:
+        UserError: it is no such folder.
+    """
+    if not folder.is_dir():
+        told = "is no folder" if folder.exists() else "there is no such folder"
+        raise UserError(
+            f"{folder}: {told}.",
+            constraint="first the folder that `vqasr export RECIPE DIR` wrote, then recordings",
+        )
+    for name in (CONFIG, PREPROCESSOR, DECODER):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is no exported folder: {name} is not there.", remedy=REMEDY)
 
 
 def has_modelling_file(config: Mapping[str, Any]) -> bool:

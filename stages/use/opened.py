@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
 from pipeline.errors import UserError
-from pipeline.model_folder import CONFIG
 from pipeline.recipe import FRONT_ENDS, DecodeSettings
-from stages.use.folder import DECODER, GREEDY, LM, PREPROCESSOR, QUANTIZER, UNITS, Decoding, Hearing
+from stages.use.folder import (
+    GREEDY,
+    LM,
+    QUANTIZER,
+    REMEDY,
+    UNITS,
+    Decoding,
+    Hearing,
+    refuse_other,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +31,6 @@ if TYPE_CHECKING:
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.search import Job
     from stages.acoustic.search_ahead import SearchAhead
-
-REMEDY = "export the recipe again: vqasr export RECIPE DIR"
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,7 @@ class Opened:
         Raises:
             UserError: it is not an exported folder, or damaged.
         """
-        for name in (CONFIG, PREPROCESSOR, DECODER):
-            if not (folder / name).is_file():
-                raise UserError(
-                    f"{folder} is no exported folder: {name} is not there.", remedy=REMEDY
-                )
+        refuse_other(folder)
         from safetensors import SafetensorError
 
         try:

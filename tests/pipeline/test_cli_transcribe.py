@@ -30,6 +30,16 @@ class Echo:
                 yield Transcript(str(path), 2.0, (Piece(0.0, 2.0, (word,)),))
 
 
+@pytest.fixture(autouse=True)
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that commands name: by its files an exported one, which nothing reads here."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "preprocessor_config.json", "decoder_config.json"):
+        (folder / name).touch()
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the transcriber was loaded with; it echoes."""
@@ -131,6 +141,20 @@ def test_what_cannot_be_is_refused_before_any_work(
     found = call(*(arg.format(speech=speech) for arg in args))
     assert isinstance(found.exception, UserError), found.output
     assert told in str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("absent", "absent: there is no such folder."),
+        ("model/config.json", "model/config.json: is no folder."),
+        (".", ". is no exported folder: config.json is not there."),
+    ],
+)
+def test_the_folder_is_refused_before_recordings_that_are_not_there(folder: str, told: str) -> None:
+    error = CliRunner().invoke(cli, ["transcribe", folder, "absent.wav"]).exception
+    assert isinstance(error, UserError)
+    assert error.what == told
 
 
 def test_a_folder_that_is_not_exported_is_refused(speech: Path, tmp_path: Path) -> None:
