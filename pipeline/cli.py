@@ -242,7 +242,7 @@ def check() -> None:
 def prune(exp: Path, partial: bool, yes: bool) -> None:
     """Delete the artifacts that no recipe of EXP points to; they are listed first."""
     from pipeline.folders import REMEDY, check_readable
-    from pipeline.prune import delete, interrupted, size_bytes, unused
+    from pipeline.prune import artifacts, delete, interrupted, size_bytes, unused
 
     check_readable(exp)
     if not exp.exists():
@@ -254,7 +254,9 @@ def prune(exp: Path, partial: bool, yes: bool) -> None:
     chosen = [(path, "") for path in unused(exp)]
     chosen += [(path, "  (interrupted work)") for path in half if partial]
     if not chosen:
-        click.echo("Nothing to prune: every artifact belongs to a recipe.")
+        any_there = any(artifacts(exp))
+        why = "every artifact belongs to a recipe" if any_there else f"{exp} holds no artifacts"
+        click.echo(f"Nothing to prune: {why}.")
         return
     total = 0
     for path, what in chosen:

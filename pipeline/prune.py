@@ -9,15 +9,20 @@ from pathlib import Path
 from pipeline.store import OLD, PARTIAL, Store
 
 
+def artifacts(exp: Path) -> list[Path]:
+    """All artifacts of `exp`, those replaced by newer ones too; no interrupted work."""
+    folders = (p for p in (exp / "store").glob("*-*") if p.is_dir())
+    return [p for p in folders if p.suffix in ("", OLD)]
+
+
 def unused(exp: Path) -> list[Path]:
     """The artifacts of `exp` that no recipe links to, and those replaced by newer ones.
 
     One whose replacement a kill left without its name is still the only one, and stays.
     """
     kept = {p.resolve() for p in exp.glob("*/[0-9]-*") if p.is_symlink()}
-    folders = (p for p in (exp / "store").glob("*-*") if p.is_dir())
-    artifacts = [p for p in folders if p.suffix == "" or (p.suffix == OLD and _replaced(p))]
-    return sorted(p for p in artifacts if p.resolve() not in kept)
+    found = (p for p in artifacts(exp) if p.suffix != OLD or _replaced(p))
+    return sorted(p for p in found if p.resolve() not in kept)
 
 
 def _replaced(old: Path) -> bool:

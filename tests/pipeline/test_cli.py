@@ -294,7 +294,17 @@ def test_prune_lists_before_it_deletes_and_keeps_what_is_linked(
     assert "deleted" in call("prune", "--exp", fakes.exp, "--yes").output
     assert not any(path.exists() for path in unused)
     assert all(store.stamp(s) is not None for s in changed)
-    assert "Nothing to prune" in call("prune", "--exp", fakes.exp).output
+    told = call("prune", "--exp", fakes.exp).output
+    assert told == "Nothing to prune: every artifact belongs to a recipe.\n"
+
+
+def test_prune_says_of_a_folder_without_artifacts_that_it_has_none(tmp_path: Path) -> None:
+    (tmp_path / "digits.yaml").touch()
+    told = f"Nothing to prune: {tmp_path} holds no artifacts.\n"
+    assert call("prune", "--exp", tmp_path).output == told
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "files.json").touch()
+    assert call("prune", "--exp", tmp_path).output == told
 
 
 def test_prune_keeps_what_another_recipe_uses(done: list[Step], fakes: Any) -> None:
