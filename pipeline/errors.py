@@ -63,9 +63,14 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
+def closest(name: str, valid: Iterable[str], most: int = 1) -> list[str]:
+    """At most so many of `valid` that are like `name`, the one most like it first."""
+    return difflib.get_close_matches(name, sorted(valid), n=most, cutoff=0.5)
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`valid` as text, the names most like `name` first, so that a typo finds its remedy."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = closest(name, names)
     listed = ", ".join(names)
     return f"did you mean {close[0]}? There are: {listed}" if close else f"there are: {listed}"

@@ -12,6 +12,7 @@ from pipeline import layers, plugins, yaml_file
 from pipeline.errors import UserError, nearest, shown
 from pipeline.finetune_settings import never_thawed
 from pipeline.recipe import CORPORA, DECODERS, FRONT_ENDS, Recipe, Section
+from pipeline.recipe_names import no_such_base, no_such_recipe
 
 MOST_TOLD = 20  # mistakes
 
@@ -30,15 +31,16 @@ def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
     return _check(layers.settled(values), path)
 
 
-def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read_with_base(
+    path: Path, seen: tuple[Path, ...], asked_by: tuple[Path, str] | None = None
+) -> dict[str, Any]:
+    """The values of a recipe; `asked_by` is the recipe that has it as base, and its words."""
     if path.resolve() in seen:
         raise UserError(f"{path}: `base` leads back to itself.")
     try:
         values = yaml_file.read(path)
     except FileNotFoundError as error:
-        there = sorted(str(p) for p in path.parent.glob("*.yaml"))
-        remedy = f"there are {', '.join(there)}" if there else "check the path"
-        raise UserError(f"No such recipe: {path}; {remedy}") from error
+        raise (no_such_base(*asked_by) if asked_by else no_such_recipe(path)) from error
     except (ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{path} cannot be read as YAML: {reason}") from error
@@ -51,7 +53,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise UserError(
             f"{path}: base must be the name of a recipe beside it, found {shown(base)}."
         )
-    below = _read_with_base(path.parent / base, (*seen, path.resolve()))
+    below = _read_with_base(path.parent / base, (*seen, path.resolve()), (path, base))
     return _over(layers.without_overruled(below, values), values)
 
 

@@ -242,7 +242,6 @@ def test_a_wrong_set_is_told(
         (b"- corpus", "must be a mapping"),
         (b"", "must be a mapping"),
         (b"base: 3", "base must be the name"),
-        (b"base: no.yaml", "No such recipe"),
         (b"seed: !!python/object/apply:os.getcwd []", "cannot be read as YAML"),
     ],
 )
