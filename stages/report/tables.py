@@ -149,7 +149,7 @@ def counts(rows: Sequence[Row]) -> Table:
     header = [head("System", "decoder", figure=False), head("Budget", figure=False)]
     header += [head(key.capitalize(), figure=False) for key in beside]
     header += [head(name) for name in ("WER %", "CER %", "Sub.", "Del.", "Ins.", "Words")]
-    header += [head(name) for name in ("Empty %", "LM weight", "Word score", "Dev WER %")]
+    header += [head(name) for name in ("Empty %", "LM weight", "Word score", "Beam", "Dev WER %")]
     body = []
     for row in sorted(rows, key=_place):
         line = [head(row["recipe"], decoder_name(row["decoder"]), figure=False)]
@@ -161,12 +161,14 @@ def counts(rows: Sequence[Row]) -> Table:
         for key in ("substitutions", "deletions", "insertions", "reference_words"):
             line.append(Cell(f"{row[key]:,}" if key in row else "-"))
         line.append(Cell(percent(row.get("empty_share"))))
-        for key in ("lm_weight", "word_score"):
-            line.append(Cell(f"{row[key]:g}" if key in row else "-"))
+        for key in ("lm_weight", "word_score", "beam"):
+            known = row.get(key) is not None
+            line.append(Cell(f"{row[key]:g}" if known else "-"))
         body.append([*line, Cell(percent(row.get("dev_wer")))])
     caption = (
         "Errors over the whole test set: substitutions, deletions and insertions of words; share "
-        "of empty hypotheses; the decoder's weights and their WER on dev, where they were tuned."
+        "of empty hypotheses; the decoder's weights, its beam, and their WER on dev, where they "
+        "were tuned."
     )
     return Table(caption, header, body)
 

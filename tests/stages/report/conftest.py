@@ -82,6 +82,7 @@ def trained(last: int, **figures: float) -> list[dict[str, float]]:
 def decoded(folder: Path) -> None:
     weights = {"lm_weight": 1.5, "word_score": -0.5, "dev_wer": 0.25}
     decoders = dict.fromkeys(HYPOTHESES, weights)
+    decoders["lexicon_beam"] = weights | {"beam": 50}
     told = {"dev_seconds": 90.0, "dev_utterances": 30, "decoders": decoders}
     told |= {"dev_in_lm_text": 0, "test_in_lm_text": 0}
     (folder / "weights.json").write_text(json.dumps(told))

@@ -61,6 +61,7 @@ def test_every_count_is_that_of_results_json(whole: Any, parse: Parse, metric: s
         counts = [line[key] for key in ("Sub.", "Del.", "Ins.", "Words")]
         assert counts == [str(row[name]) for name in names]
         assert (line["LM weight"], line["Word score"]) == ("1.5", "-0.5")
+        assert line["Beam"] == {"greedy": "-", "lexicon_beam": "50"}[row["decoder"]]
         assert line["Dev WER %"] == "25.0"
 
 
