@@ -285,7 +285,7 @@ class _Planner:
             settings=settings,
             seed=seed,
         )
-        version = finetune_stage.version(frontend)
+        version = finetune_stage.version(frontend, settings)
         model = self._add("finetune", 5, label, version, told, inputs, run, **named)
         self._decode_and_score(label, model, named)
 

@@ -29,9 +29,14 @@ TRAINING = (
 )
 
 
-def version(frontend: Section) -> int:
-    """Of this front-end's models; the features of a frozen BERT became fp32 later than VERSION."""
-    return VERSION + int(getattr(frontend, "freeze", False))
+def version(frontend: Section, settings: CtcSettings) -> int:
+    """Of the models of these settings, so that those that no change concerned stay.
+
+    Later than VERSION the features of a frozen BERT became fp32, and masks over channels kept to a
+    share of few channels.
+    """
+    masks = settings.channel_mask_probability > 0
+    return VERSION + int(getattr(frontend, "freeze", False)) + 2 * int(masks)
 
 
 def finetune(
