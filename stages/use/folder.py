@@ -41,9 +41,9 @@ def refuse_other(folder: Path) -> None:
         UserError: it is no such folder.
     """
     if not folder.is_dir():
-        told = "is no folder" if folder.exists() else "there is no such folder"
+        told = "it is no folder" if folder.exists() else "it is not there"
         raise UserError(
-            f"{folder}: {told}.",
+            f"{folder} is no exported folder: {told}.",
             constraint="first the folder that `vqasr export RECIPE DIR` wrote, then recordings",
         )
     for name in (CONFIG, PREPROCESSOR, DECODER):

@@ -146,8 +146,8 @@ def test_what_cannot_be_is_refused_before_any_work(
 @pytest.mark.parametrize(
     ("folder", "told"),
     [
-        ("absent", "absent: there is no such folder."),
-        ("model/config.json", "model/config.json: is no folder."),
+        ("absent", "absent is no exported folder: it is not there."),
+        ("model/config.json", "model/config.json is no exported folder: it is no folder."),
         (".", ". is no exported folder: config.json is not there."),
     ],
 )
