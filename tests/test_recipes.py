@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from pipeline import comparison
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe
 from pipeline.recipe_file import load
 from pipeline.stage import Step
+from stages.acoustic import tables
+from stages.acoustic.results import Results
 from stages.plan import plan
 from stages.prepare.sources import FileHashes
 from tests import made_libri
@@ -18,6 +22,8 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 SPEECH = RECIPES.parents[1] / "shared" / "speech"
 ALL = sorted(RECIPES.glob("*.yaml"))
 FAMILIES = {"digits": "fsdd", "speechocean": "speechocean762"}
+# Those of read English: their results are being measured again; and the demo's, which is shorter.
+SHORT_HEADERS = [p for p in ALL if p.stem.startswith("speechocean") or p.stem == "demo"]
 SIBLINGS = [p for p in ALL if p.stem.partition("_")[0] in FAMILIES and "_" in p.stem]
 
 
@@ -42,6 +48,29 @@ def test_a_recipe_says_what_it_is_and_its_command(path: Path) -> None:
     assert "\n# It needs  " in text and "\n# Command  " in text
     assert f"recipes/{path.name}" in text
     assert load(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", [p for p in ALL if p not in SHORT_HEADERS], ids=lambda p: p.stem)
+def test_a_recipe_says_what_it_costs_what_to_expect_and_where_to_read_it(path: Path) -> None:
+    header, _, _ = path.read_text("utf-8").partition("\n\n")
+    assert "\n# It costs  " in header and "\n# Expect  " in header
+    assert f"\n# Results      exp/{path.stem}/RESULTS.md" in header
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
+def test_a_recipe_expects_what_was_measured(path: Path) -> None:
+    """Of no results nothing may be expected, and of other results the header tells others."""
+    header, _, _ = path.read_text("utf-8").partition("\n\n")
+    told = re.search(r"^# Expect +(greedy )?WER .*?([\d., and]+) % at ", header, re.MULTILINE)
+    results = RECIPES / "results" / path.stem
+    if told is None:
+        assert "measured" in header or "see the README" in header or path.stem == "demo"
+        return
+    found = comparison.read(str(results), RECIPES.parent / "exp")
+    rows = [r for r in found.rows if (r["decoder"] == "greedy") == bool(told[1])]
+    measured = tables.compare([Results(rows, found.counts)])
+    expected = re.findall(r"\d+\.\d", told[2])
+    assert expected == [tables.percent(row["wer"]) for row in measured]
 
 
 @pytest.mark.parametrize("path", SIBLINGS, ids=lambda p: p.stem)
