@@ -49,7 +49,7 @@ def decode_dev(ctx: StepContext, *, settings: DecodeSettings) -> None:
 
     Raises:
         pipeline.errors.UserError: an unknown decoder, or a dev utterance without transcript.
-        RunError: log-probabilities with NaN or of other utterances, or a process died.
+        RunError: log-probabilities of other utterances, or a process died.
     """
     from stages.acoustic import decoding, scoring, tuning
     from stages.acoustic import search as searching
@@ -92,7 +92,7 @@ def decode_test(ctx: StepContext, *, settings: DecodeSettings) -> None:
     The other inputs are those of `decode_dev`, of the test set.
 
     Raises:
-        RunError: log-probabilities with NaN or of other utterances, or no weights for a decoder.
+        RunError: log-probabilities of other utterances, or no weights for a decoder.
     """
     from stages.acoustic import decoding
     from stages.acoustic import search as searching
