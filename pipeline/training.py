@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,17 +13,12 @@ import torch
 from torch import Tensor
 
 from pipeline import checkpoints, cores, interrupt
-from pipeline.batches import Batches as Batches
-from pipeline.batches import PackedBatches as PackedBatches
-from pipeline.batches import generator as generator
-from pipeline.batches import pad as pad
+from pipeline.batches import Batches, generator
 from pipeline.errors import RunError
 from pipeline.evaluation import BestWeights, Evaluation
-from pipeline.precision import autocast as autocast
-from pipeline.precision import chosen_precision as chosen_precision
-from pipeline.schedules import linear_schedule as linear_schedule
-from pipeline.schedules import tri_stage_schedule as tri_stage_schedule
+from pipeline.precision import autocast, chosen_precision
 from pipeline.stage import StepContext
+from pipeline.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,7 +89,7 @@ class Training:
         optimizer = self.new_optimizer()
         best = BestWeights(ctx.scratch, self.evaluation) if self.evaluation else None
         first, history, sums = self._resume(ctx, optimizer, best)
-        writer = _TensorBoard(ctx.tensorboard, first)
+        writer = TensorBoard(ctx.tensorboard, first)
         for row in history:
             if row["update"] == first:  # purged with the evaluation that may follow it
                 self._log(writer, row, optimizer)
@@ -140,7 +134,7 @@ class Training:
         ctx: StepContext,
         done: int,
         history: list[dict[str, float]],
-        writer: _TensorBoard,
+        writer: TensorBoard,
         best: BestWeights | None,
     ) -> None:
         """Where an evaluation is due, add it to the history, and keep the weights if best."""
@@ -158,7 +152,7 @@ class Training:
 
     @staticmethod
     def _log(
-        writer: _TensorBoard, row: Mapping[str, float], optimizer: torch.optim.Optimizer
+        writer: TensorBoard, row: Mapping[str, float], optimizer: torch.optim.Optimizer
     ) -> None:
         """A row of the history; beside means of updates stands the learning rate."""
         figures = {name: value for name, value in row.items() if name != "update"}
@@ -289,22 +283,6 @@ def _decayed_or_not(model: nn.Module, weight_decay: float) -> list[dict[str, Any
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-class _TensorBoard:
-    """TensorBoard scalars; what a killed run logged from its checkpoint on is purged."""
-
-    def __init__(self, folder: Path, first: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=first)
-
-    def write(self, update: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, update)
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def set_threads(threads: int) -> None:

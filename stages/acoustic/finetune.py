@@ -157,7 +157,9 @@ def _training(
 ) -> Training:
     """CTC, with what is pretrained frozen at first."""
     from pipeline.activations import checkpoint_activations
-    from pipeline.training import Batches, Training, tri_stage_schedule
+    from pipeline.batches import Batches
+    from pipeline.schedules import tri_stage_schedule
+    from pipeline.training import Training
 
     if settings.checkpoint_activations:
         checkpoint_activations(model)
@@ -201,8 +203,8 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> Outputs:
     """
     import torch
 
+    from pipeline.batches import pad
     from pipeline.manifest import Manifest
-    from pipeline.training import pad
     from stages.acoustic.decoding import Outputs
     from stages.acoustic.model import AcousticModel
     from stages.acoustic.windows import log_probs as log_probs_in_windows

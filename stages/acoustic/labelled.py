@@ -102,7 +102,7 @@ class Labelled:
         self, model: AcousticModel, names: list[str], epoch: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, T, V) and their valid frames (B,); masked if there is an epoch."""
-        from pipeline.training import pad
+        from pipeline.batches import pad
 
         feats, lengths_B = pad([self._features(n) for n in names])
         time_BF, channel_BD = None, None
@@ -141,7 +141,7 @@ class Labelled:
         import numpy as np
         import torch
 
-        from pipeline.training import generator, pad
+        from pipeline.batches import generator, pad
         from stages.units.masking import span_mask
 
         settings, stride, times, channels = self._settings, model.encoder.stride, [], []

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pipeline import cuts
+from pipeline.precision import chosen_precision
 from pipeline.readers import in_groups
-from pipeline.training import chosen_precision
 from stages.quantizer.fast_encoder import FastEncoder
 from stages.quantizer.gumbel import GumbelCodebook
 from stages.quantizer.kmeans import KmeansCodebook

@@ -132,7 +132,9 @@ def _training(
     evaluation: Evaluation,
 ) -> Training:
     """On the utterances of `lengths`, frames by name."""
-    from pipeline.training import Loss, PackedBatches, Training, linear_schedule
+    from pipeline.batches import PackedBatches
+    from pipeline.schedules import linear_schedule
+    from pipeline.training import Loss, Training
     from stages.units.masked_units import losses
 
     def loss(update: int, epoch: int, names: list[str]) -> Loss:

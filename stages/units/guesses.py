@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import BertForMaskedLM
 
-from pipeline.training import PackedBatches, autocast
+from pipeline.batches import PackedBatches
+from pipeline.precision import autocast
 from stages.units.masked_units import ALL, SHOWS_MASK, MaskedUnits, by_fate, losses
 
 EPOCH = 0  # whose masks are taken; the speech is in no epoch of the training

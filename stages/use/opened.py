@@ -113,7 +113,7 @@ class Opened:
         import numpy as np
         import torch
 
-        from pipeline.training import pad
+        from pipeline.batches import pad
         from stages.acoustic.windows import log_probs as log_probs_in_windows
 
         feats = self.heard.compute(utterances)

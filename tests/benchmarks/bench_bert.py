@@ -33,16 +33,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.batches import Batches, PackedBatches, generator
+from pipeline.precision import chosen_precision
 from pipeline.recipe import BertSettings
-from pipeline.training import (
-    Batches,
-    Loss,
-    PackedBatches,
-    Training,
-    chosen_precision,
-    generator,
-    linear_schedule,
-)
+from pipeline.schedules import linear_schedule
+from pipeline.training import Loss, Training
 from stages.units.masked_units import MaskedUnits, losses
 from stages.units.vocabulary import SPECIAL
 from tests.benchmarks.rows import Row, devices, higher_is_better, machine, named, until_done

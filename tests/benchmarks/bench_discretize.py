@@ -67,7 +67,7 @@ def speech() -> list[Tensor]:
 
 
 def bf16_is_fast(device: str) -> bool:
-    from pipeline.training import chosen_precision
+    from pipeline.precision import chosen_precision
 
     return chosen_precision("auto", device) == "bf16"
 

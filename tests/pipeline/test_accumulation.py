@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.batches import Batches
 from pipeline.stage import StepContext
-from pipeline.training import Batches, Loss, Training
+from pipeline.training import Loss, Training
 
 FRAMES = {f"u{n}": 1 + n for n in range(8)}  # of each utterance: what a mean is over
 MakeContext = Callable[..., StepContext]

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import cli
+from pipeline.batches import Batches
 from pipeline.errors import RunError
 from pipeline.evaluation import Evaluation
 from pipeline.stage import StepContext
-from pipeline.training import Batches, Loss, Training
+from pipeline.training import Loss, Training
 
 UPDATES = 33
 EVERY = 5  # evaluations at 5, 10, ..., 30 and at the end; checkpoints every four updates

@@ -17,20 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import checkpoints, cli
+from pipeline.batches import Batches, PackedBatches, generator, pad
 from pipeline.errors import RunError
+from pipeline.precision import autocast
+from pipeline.schedules import linear_schedule, tri_stage_schedule
 from pipeline.stage import StepContext
-from pipeline.training import (
-    Batches,
-    Loss,
-    PackedBatches,
-    Training,
-    autocast,
-    generator,
-    linear_schedule,
-    pad,
-    set_threads,
-    tri_stage_schedule,
-)
+from pipeline.training import Loss, Training, set_threads
 
 UPDATES = 52
 MakeContext = Callable[..., StepContext]

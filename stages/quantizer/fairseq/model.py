@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.training import autocast
+from pipeline.precision import autocast
 from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.quantizer.fairseq.predictions import Predictions
 from stages.quantizer.model import build_aggregator, build_codebook, build_encoder

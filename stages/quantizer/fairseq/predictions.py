@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.training import autocast
+from pipeline.precision import autocast
 
 
 class Predictions(nn.Module):

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from pipeline import audio
+from pipeline.batches import Batches
 from pipeline.errors import RunError, UserError
 from pipeline.finetune_settings import CtcSettings
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import BertSettings, FinetuneSettings, TextSettings
 from pipeline.stage import StepContext
-from pipeline.training import Batches, Training
+from pipeline.training import Training
 from stages.acoustic import finetune, lm_stage
 from stages.acoustic.encoders import FeatureEncoder
 from stages.acoustic.frontends import log_mel

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from pipeline import audio
+from pipeline.batches import pad
 from pipeline.errors import RunError
 from pipeline.manifest import Manifest, Utterance
 from pipeline.plugins import find
 from pipeline.recipe import FRONT_ENDS, BertSettings
-from pipeline.training import pad
 from stages.acoustic.features import normalised
 from stages.acoustic.model import AcousticConfig, AcousticModel
 from stages.quantizer.fairseq.bridge import import_fairseq

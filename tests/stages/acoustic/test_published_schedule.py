@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.finetune_settings import FinetuneSettings
-from pipeline.training import tri_stage_schedule
+from pipeline.schedules import tri_stage_schedule
 from stages.quantizer.fairseq.bridge import import_fairseq
 from stages.units.masking import span_mask
 

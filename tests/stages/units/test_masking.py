@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.training import generator
+from pipeline.batches import generator
 from stages.units.masking import corrupt, span_mask
 from stages.units.vocabulary import MASK, SPECIAL
 
