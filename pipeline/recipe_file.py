@@ -25,7 +25,11 @@ def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """
     values = _read_with_base(path, ())
     parsed = [_parsed(change) for change in changes]
-    values = layers.without_overruled(values, layers.sections_of(parsed))
+    layer = layers.sections_of(parsed)
+    values = layers.without_overruled(values, layer)
+    for section, value in layer.items():
+        if _names_another(_section(section, values.get(section)), value):
+            values[section] = {}  # as where a recipe lies over another
     for change, (parts, value) in zip(changes, parsed, strict=True):
         _apply(values, change, parts, value)
     return _check(layers.settled(values), path)
@@ -61,15 +65,26 @@ def _over(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` laid over `base`, mapping by mapping; another corpus or front-end replaces all."""
     merged = dict(base)
     for key, value in values.items():
-        merged[key] = _laid_over(merged.get(key), value)
+        merged[key] = _laid_over(_section(key, merged.get(key)), value)
     return merged
+
+
+def _section(key: str, value: Any) -> Any:
+    """`frontend: log_mel` is short for a section."""
+    return {"name": value} if key == "frontend" and isinstance(value, str) else value
 
 
 def _laid_over(old: Any, value: Any) -> Any:
     if not (isinstance(old, dict) and isinstance(value, dict)):
         return value
-    another = any(t in value and value[t] != old.get(t) for t in ("kind", "name"))
-    return value if another else _over(old, value)
+    return value if _names_another(old, value) else _over(old, value)
+
+
+def _names_another(old: Any, value: Any) -> bool:
+    """Whether a section over another is of another corpus or front-end, which has other keys."""
+    if not (isinstance(old, dict) and isinstance(value, dict)):
+        return False
+    return any(t in value and value[t] != old.get(t) for t in ("kind", "name"))
 
 
 def _parsed(change: str) -> tuple[list[str], Any]:
@@ -88,9 +103,7 @@ def _apply(values: dict[str, Any], change: str, parts: Sequence[str], value: Any
     """Carry out one change."""
     here = values
     for part in parts[:-1]:
-        there = here.get(part)
-        if isinstance(there, str) and part == "frontend":
-            there = {"name": there}
+        there = _section(part, here.get(part)) if here is values else here.get(part)
         if there is not None and not isinstance(there, dict):
             raise UserError(f"--set {change}: {part} holds a value, not a section.")
         here[part] = there = dict(there or {})
@@ -100,8 +113,7 @@ def _apply(values: dict[str, Any], change: str, parts: Sequence[str], value: Any
 
 def _check(values: dict[str, Any], path: Path) -> Recipe:
     values.setdefault("name", path.stem)
-    if isinstance(values.get("frontend"), str):
-        values["frontend"] = {"name": values["frontend"]}
+    values["frontend"] = _section("frontend", values.get("frontend"))
     mistakes: list[str] = []
     for section, key, package, what in (
         ("corpus", "kind", CORPORA, "kind of corpus"),

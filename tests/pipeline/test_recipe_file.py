@@ -186,6 +186,29 @@ def test_another_corpus_replaces_the_whole_section(
     assert load(write_recipe(over, "over")).corpus.kind == "synthetic"
 
 
+def test_keys_of_a_front_end_may_lie_over_its_name_alone(
+    write_recipe: WriteRecipe, values: Values
+) -> None:
+    """`frontend: unit_bert` is short for a section, in a base too."""
+    write_recipe(values | {"frontend": "unit_bert"}, "base")
+    frontend = load(
+        write_recipe({"base": "base.yaml", "frontend": {"freeze": True}}, "over")
+    ).frontend
+    assert (frontend.name, frontend.freeze) == ("unit_bert", True)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_another_front_end_set_by_name_leaves_the_keys_of_the_first_behind(
+    write_recipe: WriteRecipe, values: Values, order: int
+) -> None:
+    path = write_recipe(values | {"frontend": {"name": "unit_bert", "layer_weights": True}})
+    changes = ["frontend.name=log_mel", "frontend.mel_bins=40"]
+    frontend = load(path, changes[::order]).frontend
+    assert (frontend.name, frontend.mel_bins) == ("log_mel", 40)  # type: ignore[attr-defined]
+    same = load(path, ["frontend.name=unit_bert"]).frontend
+    assert same.layer_weights  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("back", ["one.yaml", "../{folder}/two.yaml"])
 def test_a_base_that_leads_back_is_refused(
     write_recipe: WriteRecipe, tmp_path: Path, back: str
