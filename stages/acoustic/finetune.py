@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 VERSION = 2
 TRAINING = (
-    "training.json"  # parameters, updates, precision, history and, where dev chose, the best row
+    # parameters, updates, utterances left out, precision, history; where dev chose, the best row
+    "training.json"
 )
 
 
@@ -53,10 +54,12 @@ def finetune(
     weights, the same of dev under `dev/<role>`, where it differs.
     """
     from stages.acoustic.targets import Targets
+    from stages.acoustic.windows import refuse_few_positions
 
     targets = Targets.load(ctx.inputs["targets"])
     labelled = _labelled(ctx, frontend, targets, settings, seed)
     model = _new_model(ctx, frontend, bert, settings, len(targets), seed)
+    refuse_few_positions(model)  # before hours of training, and not in stage 6
     lengths = labelled.usable(ctx, model)
     parameters = sum(p.numel() for p in model.parameters())
     ctx.say(
@@ -70,7 +73,11 @@ def finetune(
     history = training.run(ctx)
     model.save_pretrained(ctx.folder)
     facts: dict[str, Any] = {"parameters": parameters, "updates": settings.updates}
-    facts |= {"precision": training.computes_in, "history": history}
+    facts |= {
+        "left_out": len(labelled) - len(lengths),
+        "precision": training.computes_in,
+        "history": history,
+    }
     if evaluation is not None:
         facts["best"] = best = evaluation.best(history)
         assert best is not None  # the end of a training is evaluated
@@ -196,11 +203,13 @@ def _encoded(lengths: Mapping[str, int], model: AcousticModel) -> dict[str, int]
 def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> Outputs:
     """Log-probabilities of every utterance of a split.
 
-    Those longer than the model has positions are read in windows that overlap.
+    Those longer than the model has positions are read in windows that overlap. Audio shorter than
+    a quantizer's receptive field has no frame: nothing is said of it.
 
     Args:
         folders: `model`, `manifest` and what the model's front-end reads of a split.
     """
+    import numpy as np
     import torch
 
     from pipeline.batches import pad
@@ -217,11 +226,14 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> Outputs:
     manifest = Manifest.load(folders["manifest"])
     tell_outside(ctx, features, [u.id for u in manifest], "this split")
     frames = count_frames(features, [u.id for u in manifest])
-    by_length = sorted(frames, key=lambda i: (frames[i], i))
+    empty = [name for name, count in frames.items() if not count]
+    by_length = sorted((i for i in frames if frames[i]), key=lambda i: (frames[i], i))
     long = [name for name in by_length if frames[name] > model.encoder.longest_frames]
     del by_length[len(by_length) - len(long) :]
-    found: dict[str, NDArray[Any]] = {}
-    with ctx.progress(len(frames), "log-probabilities", "utterances") as progress:
+    found: dict[str, NDArray[Any]] = {
+        name: np.zeros((0, model.config.targets), np.float32) for name in empty
+    }
+    with ctx.progress(len(frames), "log-probabilities", "utterances", len(empty)) as progress:
         for start in range(0, len(by_length), 8):
             names = by_length[start : start + 8]
             feats, lengths_B = pad([features(n) for n in names])
@@ -233,6 +245,11 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> Outputs:
         for name in long:
             found[name] = log_probs_in_windows(model, features(name), ctx.device)
             progress.update()
+    if empty:
+        ctx.say(
+            f"{len(empty)} of {len(found)} utterances are too short for a frame: nothing is "
+            f"heard in {', '.join(empty[:8])}{' ...' if len(empty) > 8 else ''}"
+        )
     if long:
         ctx.say(
             f"{len(long)} of {len(found)} utterances have more than "

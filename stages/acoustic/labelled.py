@@ -51,6 +51,9 @@ class Labelled:
             told.append((name, have, need))
         return told
 
+    def __len__(self) -> int:
+        return len(self._labels)
+
     def usable(self, ctx: StepContext, model: AcousticModel) -> dict[str, int]:
         """Frames by utterance, without those too short for their labels, which are listed.
 
@@ -86,9 +89,17 @@ class Labelled:
         if len(dropped) == len(needs):
             raise RunError(
                 "No utterance of the budget has frames enough for its labels.",
-                remedy="lower finetune.subsample",
+                found=f"{len(dropped)} with fewer"
+                + (f", and {len(long)} longer than the model's {most}" if long else ""),
+                remedy=self._remedy(bool(long)),
             )
         return {name: every[name] for name, have, need in needs if have >= need}
+
+    def _remedy(self, long: bool) -> str:
+        """For a budget that has no utterance to train on."""
+        remedies = ["lower finetune.subsample"] if self._settings.subsample > 1 else []
+        remedies += ["raise bert.positions"] if long else []
+        return ", or ".join([*remedies, "see that the transcripts belong to the audio"])
 
     def loss(self, model: AcousticModel, names: list[str], epoch: int) -> Loss:
         """CTC loss in nats per label."""

@@ -52,7 +52,8 @@ def make_ngram(ctx: StepContext, text: TextSettings, lm: LmSettings) -> None:
     symbols = targets.make(ctx.folder, text, _to_learn_targets(ctx, text))
     words, facts, more = (_trained if lm.arpa is None else _given)(ctx, text, lm)
     if text.units == "words":  # no other word can be spelt
-        words = [word for word in words if word in set(symbols.symbols)]
+        spelled = set(symbols.symbols)
+        words = [word for word in words if word in spelled]
     vocabulary = lexicon.write_lexicon(ctx.folder, words, symbols)
     dev_text = (u.transcript for u in Manifest.load(ctx.inputs["dev"]) if u.transcript)
     dev = ngram.perplexity(ctx.folder / ngram.BINARY, dev_text)

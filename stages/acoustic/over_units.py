@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.section import Section, heads_divide
 from stages.acoustic.on_features import ATTENTION_FRAMES
@@ -27,7 +27,10 @@ class AcousticSettings(Section):
     dropout: float = Field(0.1, ge=0, lt=1)
     stride: int = Field(1, ge=1, le=8, description="frames joined before these layers")
 
-    _heads_divide = field_validator("heads")(heads_divide)
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
+        return heads if info.data.get("kind") == "lstm" else heads_divide(heads, info)
 
 
 class OverUnits(Section):

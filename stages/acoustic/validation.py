@@ -41,7 +41,8 @@ class ByErrors(Evaluation):
 class DevErrors:
     """Greedy word error rate and CTC loss of a model on dev; with `validate_by: cer` its CER too.
 
-    Utterances longer than the model has positions are read in windows, as in stage 6.
+    Utterances longer than the model has positions are read in windows, as in stage 6; of one too
+    short for a frame nothing is heard.
 
     Args:
         features: of an utterance of dev, as the front-end gives them.
@@ -72,12 +73,12 @@ class DevErrors:
         self._alignable = {name for name, have, need in needs if have >= need}
         most = model.encoder.longest_frames
         self._long = sorted(name for name, frames in lengths.items() if frames > most)
-        whole = {name: frames for name, frames in lengths.items() if frames <= most}
+        whole = {name: frames for name, frames in lengths.items() if 0 < frames <= most}
         self._batches = _by_length(whole, settings.batch_frames)
 
     def __call__(self, done: int) -> dict[str, float]:
         """The figures of the model as it is, which is in evaluation mode."""
-        texts: dict[str, str] = {}
+        texts = dict.fromkeys(self._references, "")  # of one without a frame nothing is heard
         loss, labels = 0.0, 0
         for names, log_probs_BTV, frames_B in self._heard():
             rows = log_probs_BTV.cpu().numpy()

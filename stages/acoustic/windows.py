@@ -12,6 +12,8 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import UserError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -75,3 +77,15 @@ def log_probs(model: AcousticModel, feats: NDArray[Any], device: str) -> NDArray
         at = (window.first - window.start) // step
         found.append(rows_TV[at : -(-(window.last - window.start) // step)])
     return np.concatenate(found)
+
+
+def refuse_few_positions(model: AcousticModel) -> None:
+    """Raise UserError if the model takes so few frames that longer speech has no windows."""
+    least = 2 * OVERLAP * model.step
+    if model.encoder.longest_frames < least:
+        raise UserError(
+            "The model takes so few frames that long speech cannot be read in windows.",
+            constraint=f"{least} frames or more",
+            found=f"{model.encoder.longest_frames} (bert.positions)",
+            remedy="raise bert.positions, or lower finetune.subsample",
+        )

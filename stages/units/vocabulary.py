@@ -75,7 +75,8 @@ class Vocabulary:
     def tokens(self, units_FG: NDArray[np.int16]) -> NDArray[np.int64]:
         """Token ids (F,) of a row of units; combinations unheard of become the nearest."""
         keys = units_FG.astype(np.int64) @ self._weights_G
-        return np.array([self._token_of.get(int(k)) or self._nearest(int(k)) for k in keys])
+        found = (self._token_of.get(int(k)) or self._nearest(int(k)) for k in keys)
+        return np.fromiter(found, np.int64, len(keys))
 
     def known(self, units_FG: NDArray[np.int16]) -> NDArray[np.bool_]:
         """Which frames (F,) hold a combination that the vocabulary was built from."""

@@ -78,8 +78,8 @@ def _whole_or_not_at_all(folder: Path) -> Iterator[Path]:
 def _write(chosen: Chosen, job: Run, folder: Path) -> None:
     from stages.acoustic import publish, results
     from stages.acoustic.model import read
+    from stages.acoustic.windows import refuse_few_positions
     from stages.use import card
-    from stages.use.opened import refuse_few_positions
 
     store = job.store
     _copy_model(store.path(chosen.model), folder)

@@ -68,6 +68,7 @@ class Opened:
         from stages.acoustic import decoding
         from stages.acoustic.model import read
         from stages.acoustic.search import Job
+        from stages.acoustic.windows import refuse_few_positions
 
         hearing, told = Hearing.read(folder), Decoding.read(folder)
         model = read(folder)
@@ -132,16 +133,3 @@ class Opened:
         for n, row, frames in zip(there, log_probs, frames_B, strict=True):
             found[n] = row[:frames]
         return found
-
-
-def refuse_few_positions(model: AcousticModel) -> None:
-    """Raise UserError if the model takes so few frames that longer speech has no windows."""
-    from stages.acoustic.windows import OVERLAP
-
-    least = 2 * OVERLAP * model.step
-    if model.encoder.longest_frames < least:
-        raise UserError(
-            "The model takes so few frames that long speech cannot be read in windows.",
-            constraint=f"{least} frames or more",
-            found=f"{model.encoder.longest_frames} (bert.positions)",
-        )

@@ -116,10 +116,23 @@ def test_ctc_gives_a_finite_loss_to_all_that_is_kept_and_none_to_the_dropped(
     assert 0 < len(kept) < 29
 
 
+@pytest.mark.parametrize(
+    ("subsample", "longest", "remedy"),
+    [
+        (1, 2, "see that the transcripts belong to the audio"),
+        (2, 2, "lower finetune.subsample, or see that"),
+        (1, 100_000, "raise bert.positions, or see that"),
+    ],
+)
 @pytest.mark.case(22)
-def test_with_nothing_long_enough_the_remedy_is_told(lm: Path, context: MakeContext) -> None:
-    with pytest.raises(RunError, match=r"(?s)No utterance of the budget.*finetune\.subsample"):
-        labelled(lm, {"a": 2}, {"a": "see"}).usable(context("model"), model())
+def test_with_nothing_to_train_on_the_remedies_that_can_help_are_told(
+    lm: Path, context: MakeContext, subsample: int, longest: int, remedy: str
+) -> None:
+    frames, texts = {"a": 2, "b": longest}, {"a": "see", "b": "see"}
+    made = labelled(lm, frames, texts, longer="leave_out", subsample=subsample)
+    with pytest.raises(RunError, match="No utterance of the budget") as raised:
+        made.usable(context("model"), model())
+    assert str(raised.value.remedy).startswith(remedy)
 
 
 def test_the_loss_is_per_label_and_padding_changes_nothing(lm: Path) -> None:

@@ -265,3 +265,8 @@ def test_units_take_the_same_encoder_without_pretraining(inputs: dict[str, Path]
 def test_heads_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ValidationError, match="dim 12 is not a multiple of heads 5"):
         unit_bert.Settings(acoustic=ACOUSTIC | {"heads": 5})
+
+
+def test_lstms_have_no_heads_that_could_misfit() -> None:
+    acoustic = {"kind": "lstm", "layers": 1, "dim": 130}
+    assert unit_bert.Settings(acoustic=acoustic).acoustic.dim == 130  # type: ignore[union-attr]

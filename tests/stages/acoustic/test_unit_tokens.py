@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.errors import UserError
 from pipeline.finetune_settings import CtcSettings
 from pipeline.manifest import Manifest, Utterance
 from pipeline.recipe import BertSettings, TextSettings
@@ -97,3 +98,35 @@ def test_each_split_that_a_model_reads_is_told_of(
     split = {role: folders[f"dev/{role}"] for role in ("units", "manifest")}
     finetune.compute_log_probs(ctx, {**folders, **split, "model": ctx.folder})
     assert told(capsys) == [f"9 of 63 frames of this split (14.29%) {replaced}"]
+
+
+@pytest.mark.parametrize("frames", [0, 4])
+def test_of_an_utterance_too_short_for_a_unit_nothing_is_heard(
+    folders: dict[str, Path], context: MakeContext, capsys: pytest.CaptureFixture[str], frames: int
+) -> None:
+    """Neither dev in the course of a training nor stage 6 stumbles over it: it counts as empty."""
+    rows = {name: np.full((frames if name == "b" else 20, 2), (0, 1), np.int16) for name in TEXTS}
+    write_shard(shard_path(folders["dev/units"], 0), list(rows), list(rows.values()))
+    ctx = context("model", folders)
+    settings = CtcSettings(updates=1, batch_frames=100, validate_every=1, precision="fp32")
+    finetune.finetune(ctx, frontend=units.Settings(), bert=BERT, settings=settings, seed=1)
+    split = {role: folders[f"dev/{role}"] for role in ("units", "manifest")}
+    found = finetune.compute_log_probs(ctx, {**folders, **split, "model": ctx.folder})
+    assert [len(found.log_probs[name]) for name in "abc"] == [10, frames // 2, 10]
+    assert found.log_probs["b"].shape[1] == found.log_probs["a"].shape[1]
+    assert found.filled["b"] == frames / 2
+    told = capsys.readouterr().out
+    assert ("1 of 3 utterances are too short for a frame: nothing is heard in b" in told) == (
+        frames == 0
+    )
+
+
+def test_a_model_whose_positions_are_too_few_for_windows_is_refused_before_it_is_trained(
+    folders: dict[str, Path], context: MakeContext
+) -> None:
+    few, settings = BERT.model_copy(update={"positions": 24}), CtcSettings(updates=1, subsample=4)
+    ctx = context("model", folders)
+    with pytest.raises(UserError, match="cannot be read in windows") as raised:
+        finetune.finetune(ctx, frontend=units.Settings(), bert=few, settings=settings, seed=1)
+    assert "lower finetune.subsample" in str(raised.value.remedy)
+    assert not (ctx.folder / "training.json").exists()

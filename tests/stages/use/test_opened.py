@@ -15,7 +15,8 @@ import torch
 from pipeline.errors import UserError
 from stages.acoustic.encoders import UnitEncoder
 from stages.acoustic.model import AcousticConfig, AcousticModel
-from stages.use.opened import Opened, refuse_few_positions
+from stages.acoustic.windows import refuse_few_positions
+from stages.use.opened import Opened
 from stages.use.transcriber import Transcriber
 
 Change = Callable[[dict[str, Any]], object]
