@@ -37,16 +37,18 @@ def join(runs: Mapping[str, Results]) -> Results:
     from stages.acoustic.results import Results
 
     _check_one_system(runs)
-    rows, counts = [], {}
+    rows, counts, confusions = [], {}, {}
     for name, results in runs.items():
         for row in results.rows:
             joined = {**row, "seed": f"{name}:{row['seed']}"}
             rows.append(joined)
             if results.counts and Key.of(row) in results.counts:
                 counts[Key.of(joined)] = results.counts[Key.of(row)]
+            if Key.of(row) in results.confusions:
+                confusions[Key.of(joined)] = results.confusions[Key.of(row)]
     for row in rows:
         row["recipe"] = rows[0]["recipe"]
-    return Results(rows, counts, remarks=_of_some_only(runs))
+    return Results(rows, counts, confusions, _of_some_only(runs))
 
 
 def _check_one_system(runs: Mapping[str, Results]) -> None:

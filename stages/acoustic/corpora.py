@@ -1,4 +1,4 @@
-"""Which systems were scored on the same corpus, as belongs in one table, and on the same folds."""
+"""Which systems were scored on the same corpus, as belongs in one table, and what is not alike."""
 
 from __future__ import annotations
 
@@ -70,6 +70,27 @@ def _can_be_one(first: Sequence[Row], second: Sequence[Row]) -> bool:
 
 def _words(rows: Sequence[Row]) -> dict[Place, int]:
     return {(row["test_set"], tuple(row["folds"])): row["reference_words"] for row in rows}
+
+
+def unequal(rows: Sequence[Row]) -> list[str]:
+    """A line for each way in which systems are not alike that no column tells.
+
+    Args:
+        rows: as of `by_corpus`, of one corpus.
+    """
+    return [*unequal_folds(rows), *_unequal_precision(rows)]
+
+
+def _unequal_precision(rows: Sequence[Row]) -> list[str]:
+    """`precision: auto` may come to one on one machine and to another on the next."""
+    by: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("precision"):  # results of an older version do not tell
+            by.setdefault(row["precision"], []).append(f"{row['recipe']} {row['budget']}")
+    if len(by) < 2:
+        return []
+    each = (f"{', '.join(dict.fromkeys(names))} in {told}" for told, names in by.items())
+    return [f"Not fine-tuned in the same precision: {'; '.join(each)}."]
 
 
 def unequal_folds(rows: Sequence[Row]) -> list[str]:

@@ -109,9 +109,13 @@ def chosen(rows: Sequence[Row]) -> list[str]:
 
 
 def smaller_than_dev(rows: Sequence[Row]) -> list[str]:
-    """That dev is larger than budgets, and which."""
-    smaller = {r["budget"] for r in rows if r["budget_seconds"] < r["dev_seconds"]}
-    names = [b for b in dict.fromkeys(r["budget"] for r in rows) if b in smaller]
+    """That dev is larger than budgets, which, and in which folds: both without pauses put in."""
+    found: dict[str, dict[str, bool]] = {}
+    for row in rows:
+        dev = row.get("dev_speech_seconds")
+        dev = row["dev_seconds"] if dev is None else dev  # results of an older version
+        found.setdefault(row["budget"], {})[str(row["fold"])] = row["budget_seconds"] < dev
+    names = [told for budget, folds in found.items() if (told := _which(budget, folds))]
     if not names:
         return []
     return [f"Dev is larger than the budget {', '.join(names)}, and it is labelled speech too."]

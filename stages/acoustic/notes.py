@@ -32,6 +32,7 @@ def notes(rows: Sequence[Row], summaries: Sequence[Row]) -> str:
         *at_edge(rows),
         *chosen(rows),
         *smaller_than_dev(rows),
+        *_left_out(rows),
         *(f"**{line}.**" for line in only_blanks(rows)),
     ]
     return "\n".join(f"- {note}" for note in dict.fromkeys(told))
@@ -137,6 +138,24 @@ def _overlap_note(rows: Sequence[Row]) -> str:
     if count and is_closed(rows):
         line += ". The recipe says that all sentences come of a closed grammar, so this is no leak"
     return f"{line}."
+
+
+def _left_out(rows: Sequence[Row]) -> list[str]:
+    """Labelled utterances that a training did not hear, though the budget counts them."""
+    models = {
+        (row["budget"], row["fold"], row["seed"]): row["left_out"]
+        for row in rows
+        if row.get("left_out")
+    }
+    most = {budget: max(n for (b, *_), n in models.items() if b == budget) for budget, *_ in models}
+    if not most:
+        return []
+    told = ", ".join(f"{count} of {budget}" for budget, count in most.items())
+    several = " at most" if len(models) > len(most) else ""
+    return [
+        f"Labelled utterances that the training could not use, though their budget counts them: "
+        f"{told}{several} (dropped.tsv of the model lists them)."
+    ]
 
 
 def only_blanks(rows: Sequence[Row]) -> list[str]:

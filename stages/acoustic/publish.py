@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.store import Store, write_atomically
 from stages.acoustic.finetune import TRAINING
 from stages.acoustic.lm_stage import LM_FACTS
 from stages.acoustic.notes import is_closed, only_blanks, overlap
+from stages.acoustic.published_wer import FILE as PUBLISHED
 from stages.acoustic.results import PAGE, PLOT, Results, Scored, files, gather, write_results
 from stages.acoustic.score_stage import CONFUSIONS, COUNTS, SCORES
 from stages.acoustic.tables import compare, format_table
@@ -21,6 +23,7 @@ from stages.acoustic.trained_with import settings_by_stage
 
 SUMMARY = "summary.json"  # of a step of stage 0
 TABLE = "table.txt"  # as the last run that changed the results has shown it
+DRAWN_BY = "drawn_by.txt"  # a hash of the code that has made page, plot and table
 
 
 def unfinished(states: Sequence[StepState], facts: Sequence[Step]) -> list[StepState]:
@@ -63,10 +66,12 @@ def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -
     """Write the results of finished score steps where they changed; the table as text."""
     results = gather(scored(recipe, step, store) for step in steps if step.stage == "score")
     drawn = all((folder / name).exists() for name in (PAGE, PLOT))
+    drawn = drawn and _read(folder / DRAWN_BY) == _code()
     known = folder / TABLE
     if not drawn or any(_read(folder / name) != text for name, text in files(results).items()):
         known.unlink(missing_ok=True)
         write_results(folder, results)
+        write_atomically(folder / DRAWN_BY, _code())
     # With several seeds or folds its intervals are drawn anew, which can take many seconds.
     table = _read(known)
     if table is None:
@@ -74,6 +79,14 @@ def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -
         write_atomically(known, table)
     told = f"WER in % [{recipe.score.confidence:.0%} interval]; more in {folder / PAGE}\n{table}"
     return f"{told}{_warning(results)}"
+
+
+def _code() -> str:
+    """A hash of this room and of the published figures that stand beside ours."""
+    told = hashlib.sha256(PUBLISHED.read_bytes())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        told.update(path.read_bytes())
+    return told.hexdigest()[:16]
 
 
 def _warning(results: Results) -> str:
@@ -95,7 +108,7 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
     decode = step.inputs["hypotheses"]
     test, dev = decode.inputs["manifest"], decode.inputs["tuned"].inputs["manifest"]
     model = _model(decode)
-    budget = _summary(store, model.inputs["budget"])
+    budget, of_dev = _summary(store, model.inputs["budget"]), _summary(store, dev)
     return Scored(
         scores=store.path(step),
         lm=store.path(decode.inputs["lm"]),
@@ -107,7 +120,7 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         seed=int(step.seed or 0),
         test_set=test.label.removeprefix("test/"),
         test_rejected=int(_summary(store, test)["rejected"]),
-        dev_rejected=int(_summary(store, dev)["rejected"]),
+        dev_rejected=int(of_dev["rejected"]),
         fold=step.fold,
         alphabet=recipe.text.alphabet,
         test_split=test.signature,
@@ -116,6 +129,7 @@ def scored(recipe: Recipe, step: Step, store: Store) -> Scored:
         closed_grammar=recipe.corpus.closed_grammar,
         settings=settings_by_stage(recipe, model),
         bootstrap_samples=recipe.score.bootstrap_samples,
+        dev_speech_seconds=float(of_dev["speech_seconds"]),
     )
 
 

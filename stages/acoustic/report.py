@@ -49,7 +49,8 @@ def sizes(rows: Sequence[Row]) -> str:
             f"Test: {row['test_utterances']} utterances, {row['reference_words']} words, "
             f"{duration(row['test_seconds'])}, {heard} speaker{'' if heard == 1 else 's'}; "
             f"{row['test_rejected']} more were rejected and are not scored. "
-            f"Dev: {row['dev_utterances']} utterances, {duration(row['dev_seconds'])}; "
+            f"Dev: {row['dev_utterances']} utterances, {duration(row['dev_seconds'])}"
+            f"{_without_pauses(row)}; "
             f"{row['dev_rejected']} more were rejected."
         )
         # Results of an older version do not tell which speech it is.
@@ -59,6 +60,14 @@ def sizes(rows: Sequence[Row]) -> str:
         [((line, *_), folds)] = told.items()  # one fold alone is not the whole: it is named
         return f"{_folds(folds)}. {line}" if len(folds) == 1 and folds[0] else line
     return "\n".join(f"- {_folds(folds)}. {line}" for (line, *_), folds in told.items())
+
+
+def _without_pauses(row: Row) -> str:
+    """How long dev is as budgets are counted, where a corpus has put pauses in."""
+    speech = row.get("dev_speech_seconds")
+    if speech is None or duration(speech) == duration(row["dev_seconds"]):
+        return ""
+    return f" ({duration(speech)} without the pauses put in)"
 
 
 def _fold_and_seed(row: Row) -> tuple[str, int]:

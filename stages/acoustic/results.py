@@ -7,6 +7,7 @@ intervals are fractions, lengths are seconds.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ RESULTS = "results.json"
 CONFUSIONS = "confusions.json"
 PAGE = "RESULTS.md"
 PLOT = "wer_over_hours.png"
-MOST_CONFUSIONS = 20  # of each kind and row
+MOST_CONFUSIONS = 20  # of each kind, of all seeds and folds of a system together
 
 Row = dict[str, Any]
 Confusions = dict[str, list[list[Any]]]
@@ -36,6 +37,7 @@ class Scored:
     Attributes:
         scores, lm: the artifacts of stages 7 and 4.
         budget_seconds: the labelled speech that the budget really holds.
+        dev_speech_seconds: of dev, counted as a budget's.
         test_rejected, dev_rejected: utterances that stage 0 could not use: they count nowhere.
         fold: which of several cuts of the corpus, or None where there is one.
         alphabet: the letters that the rule of text keeps.
@@ -67,6 +69,7 @@ class Scored:
     closed_grammar: bool = False
     settings: Mapping[str, str] | None = None
     bootstrap_samples: int | None = None
+    dev_speech_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
         "lm_text": lm["lm_text"],
         "closed_grammar": scored.closed_grammar,
         "dev_seconds": told["dev_seconds"],
+        "dev_speech_seconds": scored.dev_speech_seconds,
         "dev_utterances": told["dev_utterances"],
         "dev_rejected": scored.dev_rejected,
         "dev_split": scored.dev_split,
@@ -164,7 +168,7 @@ def _row(scored: Scored, told: Row, score: Row, lm: Row) -> Row:
 
 
 def _trained(model: Path | None) -> Row:
-    """Parameters, updates, and which weights dev chose; None for what is not known."""
+    """Of the training, and which weights dev chose; None for what is not known."""
     path = None if model is None else model / TRAINING
     told = _read(path) if path is not None and path.is_file() else {}
     best = told.get("best")
@@ -173,23 +177,51 @@ def _trained(model: Path | None) -> Row:
         by = "dev_cer" if "dev_cer" in best else "dev_wer"  # what chose
         best = {"update": int(best["update"]), by: best[by]}
         best["evaluations"] = evaluations
-    return {"parameters": told.get("parameters"), "updates": told.get("updates"), "best": best}
+    names = ("parameters", "updates", "precision", "left_out")
+    return {**{name: told.get(name) for name in names}, "best": best}
 
 
 def files(results: Results) -> dict[str, str]:
     """The files for programs: their names and content. Of confusions only the most frequent."""
     confused = ",\n".join(
-        json.dumps(
-            key._asdict() | {kind: found[:MOST_CONFUSIONS] for kind, found in pairs.items()},
-            ensure_ascii=False,
-        )
-        for key, pairs in results.confusions.items()
+        json.dumps(key._asdict() | pairs, ensure_ascii=False)
+        for key, pairs in _most_frequent(results.confusions).items()
     )
     return {
         RESULTS: json.dumps(results.rows, ensure_ascii=False, indent=1) + "\n",
         COUNTS: counts_file.text(results.counts or {}),
         CONFUSIONS: f"[\n{confused}\n]\n",
     }
+
+
+def _most_frequent(confusions: Mapping[Key, Confusions]) -> dict[Key, Confusions]:
+    """Of each row, how often it has what is most frequent in its system: so sums are whole."""
+    sums: dict[tuple[str, ...], Counter[tuple[str, ...]]] = {}
+    for key, pairs in confusions.items():
+        for kind, found in pairs.items():
+            of_system = sums.setdefault(_system(key, kind), Counter())
+            for *words, times in found:
+                of_system[tuple(words)] += times
+    kept = {
+        which: {words for words, _ in sorted(of.items(), key=_rank)[:MOST_CONFUSIONS]}
+        for which, of in sums.items()
+    }
+    return {
+        key: {
+            kind: [each for each in found if tuple(each[:-1]) in kept[_system(key, kind)]]
+            for kind, found in pairs.items()
+        }
+        for key, pairs in confusions.items()
+    }
+
+
+def _system(key: Key, kind: str) -> tuple[str, ...]:
+    return key.test_set, key.budget, key.decoder, kind
+
+
+def _rank(counted: tuple[tuple[str, ...], int]) -> tuple[int, tuple[str, ...]]:
+    words, times = counted
+    return -times, words
 
 
 def write_results(folder: Path, results: Results) -> None:

@@ -69,6 +69,7 @@ class RowFields(BaseModel):
     test_speakers: Count = 0
     test_rejected: Count = 0
     test_split: str = ""
+    dev_speech_seconds: Seconds | None = None
     dev_utterances: Positive = 1
     dev_rejected: Count = 0
     dev_split: str = ""
@@ -88,6 +89,8 @@ class RowFields(BaseModel):
     at_edge: list[str] | None = None
     parameters: Count | None = None
     updates: Count | None = None
+    precision: str | None = None
+    left_out: Count | None = None
     best: Best | None = None
     settings: dict[str, str] | None = None
 

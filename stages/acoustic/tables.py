@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stages.acoustic import published_wer
-from stages.acoustic.corpora import by_corpus, unequal_folds
+from stages.acoustic.corpora import by_corpus, unequal
 from stages.acoustic.figures import durations, interval, percent
 from stages.acoustic.published_wer import Published
 from stages.acoustic.results import Results, Row
@@ -40,7 +40,7 @@ def format_table(rows: Sequence[Row], fmt: Format, metric: Metric = "wer") -> st
 
 
 def _of_corpus(rows: Sequence[Row], fmt: Format, metric: Metric) -> str:
-    beside = [*intervals(rows), *unequal_folds(rows)]
+    beside = [*intervals(rows), *unequal(rows)]
     text = "\n\n".join([for_people(*_crossed(rows, metric), fmt), *beside])
     spread = deviations(rows, fmt, metric)
     if spread:

@@ -14,6 +14,8 @@ from pipeline.stage import Step
 def settings_by_stage(recipe: Recipe, model: Step) -> dict[str, str]:
     """Of each stage behind a model, in their order, 8 hex digits of its settings without seeds.
 
+    The version of the stage is among them: other code makes another model of the same settings.
+
     Two runs that differ in seeds, names, folds or in what a front-end does not read have the same
     ones, and so do all seeds and folds of one run. Of stage 0 it is the content of the splits that
     folds share, such as the speech of pretraining: what a fold cuts is told by its name.
@@ -27,7 +29,9 @@ def settings_by_stage(recipe: Recipe, model: Step) -> dict[str, str]:
         numbers[step.stage] = step.number
         if step.stage != "prepare":
             settings = {key: value for key, value in step.settings.items() if key != "seed"}
-            told.setdefault(step.stage, set()).add(_text([settings, sorted(step.inputs)]))
+            told.setdefault(step.stage, set()).add(
+                _text([settings, step.version, sorted(step.inputs)])
+            )
         elif step.fold is None and step.budget is None:
             told["prepare"].add(_text(step.settings))
     return {

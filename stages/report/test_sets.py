@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from stages.acoustic.corpora import Corpus, by_corpus, unequal_folds
+from stages.acoustic.corpora import Corpus, by_corpus, unequal
 from stages.acoustic.results import Row
 from stages.acoustic.summary import Metric
 from stages.acoustic.tables import intervals
@@ -24,7 +24,7 @@ class TestSet:
         corpus: what tells its corpus from the others of the page; empty where there is one.
         sizes: (whose, how much speech it holds); of all systems: no name.
         intervals: a line on how they were drawn.
-        unequal: a line where systems were scored on other folds than each other.
+        unequal: a line for each way in which systems are not alike, such as their folds.
         styles: of the systems that are drawn, the number of their colour and marker.
         published: WER of others, with ours; None where there is none, or the page is of CER.
         pairs, paired: comparisons of systems on the same utterances, and how to read them.
@@ -108,7 +108,7 @@ def _test_set(
         name=name,
         sizes=_sizes(rows),
         intervals=intervals(summaries),
-        unequal=unequal_folds(summaries),
+        unequal=unequal(summaries),
         styles={name: style for name, style in styles.items() if name in drawn},
         panels=panels,
         table=tables.by_budget(

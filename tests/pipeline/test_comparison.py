@@ -28,6 +28,7 @@ ROW |= {"dev_seconds": 90.0, "lm_order": 3, "lm_perplexity": 7.5, "lm_sentences"
 ROW |= {"lm_vocabulary": 10, "test_in_lm_text": 1, "dev_in_lm_text": 2, "lm_weight": 0.5}
 ROW |= {"word_score": -1.0, "beam": 8, "beam_tuned": True, "dev_wer": 0.3, "at_edge": []}
 ROW |= {"parameters": 999, "updates": 100, "settings": {"prepare": "0a"}}
+ROW |= {"precision": "fp32", "left_out": 3, "dev_speech_seconds": 80.0}
 ROW |= {"best": {"update": 50, "evaluations": 2, "dev_wer": 0.4}}
 
 WRONG = (None, "text", -1, 0, 0.5, float("nan"), float("inf"), [], [1], {}, {"x": None}, True)

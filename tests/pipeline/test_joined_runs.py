@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,14 @@ def refusal(first: dict[str, Any], second: dict[str, Any]) -> UserError:
 def test_runs_alike_are_seeds_of_the_first() -> None:
     rows = joined({}, {}).rows
     assert [(row["recipe"], row["seed"]) for row in rows] == [("a", "a:1"), ("a", "b:1")]
+
+
+def test_confusions_of_runs_stay_with_their_rows() -> None:
+    pairs = {"substitutions": [["two", "ten", 3]]}
+    runs = {name: made(name, (None, 1, [2, 4]), **TOLD) for name in ("a", "b")}
+    [key] = runs["b"].counts or {}
+    runs["b"] = replace(runs["b"], confusions={key: pairs})
+    assert join(runs).confusions == {key._replace(seed="b:1"): pairs}
 
 
 @pytest.mark.parametrize(

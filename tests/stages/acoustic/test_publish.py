@@ -29,7 +29,8 @@ def scored(
         if step.stage == "prepare" and step in published(steps):
             store.path(step).mkdir(parents=True)
             rejected = {"dev": 1, "test/test": 2}.get(step.label)
-            facts = {"speech_seconds": 2.0 if step.budget == "2s" else 5.5, "rejected": rejected}
+            seconds = {"2s": 2.0, "all": 5.5}.get(str(step.budget), 7.5)
+            facts = {"speech_seconds": seconds, "rejected": rejected}
             (store.path(step) / "summary.json").write_text(json.dumps(facts))
     return recipe, steps, store
 
@@ -44,6 +45,7 @@ def test_each_score_is_told_with_its_budget_seed_and_test_set(
         ("all", 5.5, 1, "test"),
     ]
     assert {(t.test_rejected, t.dev_rejected) for t in told} == {(2, 1)}
+    assert {t.dev_speech_seconds for t in told} == {7.5}
     assert {(t.recipe, t.frontend, t.fold) for t in told} == {("tiny", "unit_bert", None)}
     assert {t.closed_grammar for t in told} == {False}
     closed = recipe.corpus.model_copy(update={"closed_grammar": True})
@@ -94,12 +96,15 @@ def test_results_are_written_once_and_again_when_they_changed(
     publish(recipe, steps, store, folder)
     (folder / "results.json").write_bytes(b'[{"wer": \xff')
     publish(recipe, steps, store, folder)
+    monkeypatch.setattr(module, "_code", lambda: "of a later version")
+    publish(recipe, steps, store, folder)
+    assert publish(recipe, steps, store, folder) == text
     content["results.json"] = "second"
     publish(recipe, steps, store, folder)
     content["counts.jsonl"] = "of utterances"
     publish(recipe, steps, store, folder)
-    assert written == ["first"] * 3 + ["second"] * 2
-    assert len(compared) == 5  # again where something changed
+    assert written == ["first"] * 4 + ["second"] * 2
+    assert len(compared) == 6  # again where something changed, be it the code
 
 
 def titles(fakes: Any, steps: list[Step]) -> list[str]:

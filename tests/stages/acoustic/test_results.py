@@ -237,7 +237,8 @@ def test_rows_tell_how_the_model_was_trained_and_that_dev_chose_it(tmp_path: Pat
             finished(tmp_path, scores, seed=3),
         ]
     )
-    assert list(told.rows[0])[-3:] == ["parameters", "updates", "best"]
+    names = ["parameters", "updates", "precision", "left_out", "best"]
+    assert list(told.rows[0])[-5:] == names
     best = {"update": 50, "dev_wer": 0.4, "evaluations": 2}
     assert [(r["parameters"], r["updates"], r["best"]) for r in told.rows[::2]] == [
         (1234, 99, best),
@@ -335,6 +336,54 @@ def test_counts_beside_the_results_are_read_as_they_were(tmp_path: Path) -> None
     lines = json.loads((tmp_path / "out" / "confusions.json").read_text())
     assert [line["decoder"] for line in lines] == ["greedy", "beam"]
     assert lines[0]["substitutions"] == [["turn", "tun", 1]]
+
+
+def test_the_most_frequent_confusions_of_a_system_are_kept_whole_in_every_row() -> None:
+    """What is rare in one fold and frequent in another keeps its sum; other systems have theirs."""
+    most = results.MOST_CONFUSIONS
+    common = [[f"w{n:02}", "x", 9] for n in range(most)]
+    rare = [["w99", "x", 1]]
+    confusions: dict[counts_file.Key, results.Confusions] = {
+        counts_file.Key("test", "theo", "1min", 1, "greedy"): {"substitutions": common + rare},
+        counts_file.Key("test", "lucas", "1min", 1, "greedy"): {"substitutions": [["w99", "x", 9]]},
+        counts_file.Key("test", "theo", "all", 1, "greedy"): {"substitutions": rare},
+    }
+    text = results.files(results.Results([], {}, confusions))["confusions.json"]
+    kept = [line["substitutions"] for line in json.loads(text)]
+    assert kept == [common[: most - 1] + rare, [["w99", "x", 9]], rare]
+
+
+def test_rows_tell_the_precision_and_what_was_left_out_of_a_training(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    facts = {"parameters": 12, "updates": 9, "left_out": 3, "precision": "bf16", "history": []}
+    (model / "training.json").write_text(json.dumps(facts))
+    scores = scored(tmp_path)
+    told = results.gather([finished(tmp_path, scores, model=model)])
+    assert {(row["precision"], row["left_out"]) for row in told.rows} == {("bf16", 3)}
+    line = "though their budget counts them: 3 of 1min (dropped.tsv of the model lists them)."
+    assert line in page(told, "x.png")
+    facts["left_out"] = 0
+    (model / "training.json").write_text(json.dumps(facts))
+    assert "dropped.tsv" not in page(
+        results.gather([finished(tmp_path, scores, model=model)]), "x.png"
+    )
+
+
+def test_dev_is_compared_with_budgets_as_they_are_counted_and_the_folds_are_named(
+    tmp_path: Path,
+) -> None:
+    """Of 90 s of audio, pauses put in, the budget of 58 s counts the speech alone."""
+    scores = scored(tmp_path)
+    runs = [
+        finished(tmp_path, scores, fold=fold, dev_speech_seconds=seconds)
+        for fold, seconds in (("lucas", 57.0), ("theo", 59.0), ("anna", None))
+    ]
+    told = page(results.gather(runs[:2]), "x.png")
+    assert "Dev is larger than the budget 1min (theo), and it is labelled speech too." in told
+    assert "Dev: 30 utterances, 1.5 min (57 s without the pauses put in); 3 more" in told
+    assert "Dev is larger" not in page(results.gather(runs[:1]), "x.png")
+    assert "Dev is larger than the budget 1min, and" in page(results.gather(runs[1:]), "x.png")
 
 
 def test_seeds_and_folds_are_told_each_and_together(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from stages.acoustic.results import Results, Row
 from stages.acoustic.summary import systems
 from tests.stages.acoustic.made_results import WORDS, made, together
 
+PRECISIONS = {"a": "fp32", "b": "bf16", "c": "fp32", "older": None}
+
 
 def test_folds_are_summed_before_they_are_divided() -> None:
     (row,) = tables.compare([made("a", ("theo", 1, [5, 5, 5]), ("lucas", 1, [1]))])
@@ -138,6 +140,15 @@ def test_systems_on_other_folds_are_told_below_the_table() -> None:
     text = tables.format_table(tables.compare([a, b]), "table")
     assert "Not on the same folds of test: a 1min: x, y; b 1min: x." in text
     assert "Not on the same folds" not in tables.format_table(tables.compare([a]), "table")
+
+
+def test_systems_trained_in_another_precision_are_told_below_the_table() -> None:
+    told = {name: made(name, (None, 1, [2]), precision=p) for name, p in PRECISIONS.items()}
+    text = tables.format_table(tables.compare(told.values()), "table")
+    line = "Not fine-tuned in the same precision: a 1min, c 1min in fp32; b 1min in bf16."
+    assert line in text
+    alike = tables.format_table(tables.compare([told["a"], told["c"], told["older"]]), "table")
+    assert "precision" not in alike
 
 
 def test_what_the_brackets_are_stands_below_the_table() -> None:

@@ -72,6 +72,14 @@ def test_a_setting_changes_its_stage_alone(
     assert found == stages
 
 
+def test_another_version_of_a_stage_is_a_difference(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = told()
+    monkeypatch.setattr("stages.units.bert.VERSION", 99)
+    assert differing(before, told()) == ["bert"]
+
+
 def test_what_a_front_end_does_not_read_is_no_difference(told: Told) -> None:
     assert told("frontend=log_mel", "quantizer.updates=7") == told("frontend=log_mel")
 
