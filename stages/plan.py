@@ -25,7 +25,7 @@ from stages.prepare.sources import FileHashes
 from stages.quantizer import stage as quantizer_stage
 from stages.units import bert as bert_stage
 from stages.units import discretize as discretize_stage
-from stages.units import imported
+from stages.units import imported, on_dev
 from stages.units.source import UnitSource
 
 Inputs = Mapping[str, Step]
@@ -231,7 +231,12 @@ class _Planner:
         told = {**settings.signed(), "seed": seed}
         del told["from_"]
         run = partial(bert_stage.pretrain, settings=settings, seed=seed)
-        return self._add("bert", 3, "", bert_stage.VERSION, told, inputs, run, seed=seed)
+        bert = self._add("bert", 3, "", bert_stage.VERSION, told, inputs, run, seed=seed)
+        if "dev" not in self.pretraining:
+            inputs |= {"bert": bert, "dev": self.units["dev"]}
+            run = partial(on_dev.guess, settings=settings)
+            self._add("bert", 3, "dev", on_dev.VERSION, {}, inputs, run)
+        return bert
 
     def _targets_and_lm(self) -> tuple[Step, Step]:
         text, lm = self.recipe.text, self.recipe.lm

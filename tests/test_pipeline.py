@@ -69,7 +69,7 @@ def test_every_stage_runs_and_then_nothing_more(
     after = {p: p.stat().st_mtime_ns for p in exp.rglob("*") if p.is_file()}
     assert {p for p in after if before.get(p) != after[p] and p.suffix != ".lock"} == set()
     added = run(path, exp, "--set", "corpus.test={test: test.tsv, more: more.tsv}")
-    assert "8 of 34 steps to run" in added.output
+    assert "8 of 35 steps to run" in added.output
     assert digests(steps, exp) == made
 
 

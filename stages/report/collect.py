@@ -26,12 +26,13 @@ from stages.acoustic.publish import SUMMARY
 from stages.acoustic.results import RESULTS, Results, Row, gather
 from stages.acoustic.score_stage import ALIGNMENTS, CONFUSIONS, COUNTS, SCORES
 from stages.quantizer.stage import CODEBOOK, HISTORY
+from stages.units.on_dev import GUESSES
 from stages.use.chosen import command_of
 
 PRETRAINING = "pretraining.json"  # of stage 3
 # Of all steps, the files that the page or the results on it are made of.
 SHOWN = (
-    *(SUMMARY, CODEBOOK, HISTORY, PRETRAINING, LM_FACTS, TRAINING),
+    *(SUMMARY, CODEBOOK, HISTORY, PRETRAINING, GUESSES, LM_FACTS, TRAINING),
     *(SCORES, COUNTS, CONFUSIONS, ALIGNMENTS),
 )
 

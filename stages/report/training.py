@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stages.acoustic.figures import percent
@@ -13,6 +14,7 @@ from stages.report.collect import PRETRAINING, Source
 from stages.report.curves import Record, at_work, by_folder, chart, points, read_json
 from stages.report.tables import Cell, Table, head, word
 from stages.units.kept_back import ALL_CHOSEN, AT_MASK, told
+from stages.units.on_dev import GUESSES, pooled, to_compare
 
 # Figures of a history: name, title, axis, factor.
 BERT_FIGURES = (
@@ -29,7 +31,7 @@ CTC_FIGURES = (
     ("dev_wer", "WER on dev, greedy", "%", 100.0),
     ("dev_cer", "CER on dev, greedy", "%", 100.0),
 )
-GUESSES = ("This BERT", "Nearest unit that is seen", "Most frequent unit")
+GUESSES_OF = ("This BERT", "Nearest unit that is seen", "Most frequent unit")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Curves:
 
     name: str
     charts: Sequence[Chart]
-    table: Table | None = None
+    tables: Sequence[Table] = ()
 
 
 def berts(sources: Sequence[Source]) -> Curves | None:
@@ -61,7 +63,8 @@ def berts(sources: Sequence[Source]) -> Curves | None:
         ]
         if made := chart(title, unit, lines):
             charts.append(made)
-    return Curves("BERT", charts, _guesses(trained) if trained else None)
+    tables = [_guesses(trained)] if trained else []
+    return Curves("BERT", charts, [*_on_dev(sources), *tables])
 
 
 def _named(facts: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def _bert_figures(histories: Sequence[Sequence[Record]]) -> list[tuple[str, str,
 
 
 def _guesses(trained: Sequence[tuple[str, dict[str, Any]]]) -> Table:
-    header = [head("BERT", figure=False), *map(head, GUESSES), head("Loss, nats")]
+    header = [head("BERT", figure=False), *map(head, GUESSES_OF), head("Loss, nats")]
     header += [head("Utterances kept back"), head("Frames", figure=False)]
     body = []
     for name, facts in trained:
@@ -117,6 +120,40 @@ def _guesses(trained: Sequence[tuple[str, dict[str, Any]]]) -> Table:
             "copy and the two guesses do not; figures of such a row do not compare with others."
         )
     return Table(caption, header, body)
+
+
+def _on_dev(sources: Sequence[Source]) -> list[Table]:
+    """The figures of stage 3 on dev, all folds of a source together; none where none has any."""
+    found: dict[frozenset[Path], tuple[list[str], list[dict[str, Any]]]] = {}
+    for source in sources:
+        folders = [piece.folder.resolve() for piece in source.done("bert") if piece.folder]
+        told = {folder: read_json(folder / GUESSES) for folder in dict.fromkeys(folders)}
+        sets = {folder: facts for folder, facts in told.items() if facts.get("figures")}
+        if sets:
+            names, _ = found.setdefault(frozenset(sets), ([], list(sets.values())))
+            names.append(source.name)
+    body = []
+    for names, sets_of_units in found.values():
+        row, frames = to_compare(pooled(facts["figures"] for facts in sets_of_units))
+        rates = ("accuracy", "accuracy_nearest", "accuracy_most_frequent")
+        body.append(
+            [
+                head(", ".join(dict.fromkeys(names)), figure=False),
+                *(Cell(percent(row[name])) for name in rates),
+                Cell(f"{row['loss']:.3f}"),
+                Cell(str(sum(facts["utterances"] for facts in sets_of_units))),
+                word(frames),
+            ]
+        )
+    if not body:
+        return []
+    header = [head("BERT of", figure=False), *map(head, GUESSES_OF), head("Loss, nats")]
+    header += [head("Utterances of dev"), head("Frames", figure=False)]
+    caption = (
+        "Hidden units of dev, which no BERT here learnt from, that are guessed right, in %, beside "
+        "two guesses, of the same frames. Several folds are taken together."
+    )
+    return [Table(caption, header, body)]
 
 
 def ctc(sources: Sequence[Source]) -> list[Curves]:

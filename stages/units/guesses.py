@@ -11,7 +11,8 @@ from transformers import BertForMaskedLM
 
 from pipeline.batches import PackedBatches
 from pipeline.precision import autocast
-from stages.units.masked_units import ALL, SHOWS_MASK, MaskedUnits, by_fate, losses
+from stages.units.kept_back import ALL, SHOWS_MASK
+from stages.units.masked_units import MaskedUnits, by_fate, losses
 
 EPOCH = 0  # whose masks are taken; the speech is in no epoch of the training
 TRIVIAL = ("loss_frequencies", "accuracy_most_frequent", "accuracy_nearest")

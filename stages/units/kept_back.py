@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SHARE = 0.04
 AT_MOST = 64
 KEPT_BACK, TRAINED_ON = "kept_back", "trained_on"  # how the names of figures start, by whose
+# Frames chosen to be guessed, by what the model is shown there; ALL are those that are chosen.
+ALL, SHOWS_MASK, KEPT, RANDOM = "all", "mask", "kept", "random"
 AT_MASK = "at frames that show [MASK]"
 ALL_CHOSEN = "over all chosen frames"
 # What stands in pretraining.json of its figures' frames.

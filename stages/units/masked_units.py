@@ -13,11 +13,9 @@ from transformers import BertForMaskedLM
 
 from pipeline.batches import generator
 from pipeline.recipe import BertSettings
+from stages.units.kept_back import ALL, KEPT, RANDOM, SHOWS_MASK
 from stages.units.masking import corrupt, span_mask
 from stages.units.vocabulary import MASK
-
-# Chosen frames by what the model is shown there; ALL are those that `corrupt` chose.
-ALL, SHOWS_MASK, KEPT, RANDOM = "all", "mask", "kept", "random"
 
 
 @dataclass(frozen=True)

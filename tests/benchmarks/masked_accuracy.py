@@ -5,16 +5,15 @@
 Takes the BERT that stage 3 left in finished runs, finds the utterances that were kept back from it
 and the masks that they had, and lets it guess again: at frames that show [MASK], at those that
 show their own unit, at those that show a random one, and over all of them, which is what
-pretraining.json told when it knew no other figures. The same under `dev`, of the dev sets of all
-the run's folds together, with masks drawn by the same rule: folds share one BERT, so stage 3
-knows no dev set. The two trivial guesses are of the same frames, and know the frequencies of what
-the BERT learnt from. Prints JSON. Nothing is written in the run's folders.
+pretraining.json told when it knew no other figures. The two trivial guesses are of the same frames,
+and know the frequencies of what the BERT learnt from. Under `dev` stands what stage 3 has told of
+the dev sets of the run's folds, all together. Prints JSON. Nothing is written in the run's folders.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from stages.units.vocabulary import Vocabulary
 
 COUNT = "kept_back_utterances"  # no figure, though its name starts as those do
-DEV_SEED = 1  # of dev's masks: BERTs of all seeds guess at the same frames
 
 
 @click.command(help=__doc__)
@@ -44,18 +42,20 @@ def main(runs: tuple[Path, ...], out: Path | None) -> None:
         out.write_text(text + "\n", "utf-8")
 
 
-def dev_sets(run: Path) -> list[Path]:
-    """The units of each fold's dev, in a folder exp/<recipe>; a test set may be called dev too."""
-    links = sorted(run.glob("2-discretize-*dev"))
-    return [p for p in links if p.name.endswith("-dev") and not p.name.endswith("test-dev")]
+def dev_sets(run: Path) -> dict[str, Path]:
+    """By fold, what stage 3 has told of its dev, in a folder exp/<recipe>."""
+    from stages.units.on_dev import GUESSES
+
+    links = [path for path in sorted(run.glob("3-bert-*dev")) if (path / GUESSES).is_file()]
+    return {path.name.removeprefix("3-bert-"): path / GUESSES for path in links}
 
 
-def measure(folder: Path, dev: Sequence[Path] = ()) -> dict[str, Any]:
+def measure(folder: Path, dev: Mapping[str, Path] | None = None) -> dict[str, Any]:
     """Figures by fate of the frame, beside those of pretraining.json; the same of dev.
 
     Args:
         folder: the artifact of stage 3, or a link to it. What it was made of lies beside it.
-        dev: units of speech that the BERT did not learn from, or links to them.
+        dev: what stage 3 has told of dev, by its name.
     """
     from stages.units.kept_back import KEPT_BACK
 
@@ -63,7 +63,7 @@ def measure(folder: Path, dev: Sequence[Path] = ()) -> dict[str, Any]:
     told = json.loads((folder / "pretraining.json").read_text("utf-8"))
     stored = Stored.read(folder)
     what = stored.split.what
-    found = stored.by_fate(stored.tokens, stored.split.chosen_on, stored.seed)
+    found = stored.by_fate()
     figures = {k: v for k, v in told.items() if k.startswith(f"{what}_") and k != COUNT}
     measured = {
         "bert": folder.name,
@@ -73,36 +73,27 @@ def measure(folder: Path, dev: Sequence[Path] = ()) -> dict[str, Any]:
         "pretraining.json": figures,
         "furthest_from_pretraining.json": furthest(figures, found, what),
     }
-    return measured | ({"dev": on_dev(stored, dev)} if dev else {})
+    return measured | ({"dev": on_dev(dev)} if dev else {})
 
 
-def on_dev(stored: Stored, dev: Sequence[Path]) -> dict[str, Any]:
-    """The figures over all utterances of these dev sets; one that is in several counts once.
+def on_dev(sets: Mapping[str, Path]) -> dict[str, Any]:
+    """What stage 3 told of these dev sets, all together.
 
-    `by_set` has those at frames that show [MASK] for each set: few speakers differ much.
+    `by_set` has the figures at frames that show [MASK] for each set: few speakers differ much.
     """
-    from stages.units.corpus import UnitCorpus
-    from stages.units.masked_units import SHOWS_MASK
+    from stages.units.kept_back import SHOWS_MASK
+    from stages.units.on_dev import pooled
 
-    units, names = {}, {}
-    for folder in dev:
-        stored.refuse_other_quantizer(folder)
-        corpus = UnitCorpus(folder)
-        units |= {f"dev/{name}": corpus[name] for name in corpus}
-        names[folder.name] = sorted(f"dev/{name}" for name in corpus)
-    outside = sum(int((~stored.vocabulary.known(u)).sum()) for u in units.values())
-    tokens = {name: stored.vocabulary.tokens(u) for name, u in units.items()}
-    every = {**stored.tokens, **tokens}
+    told = {name: json.loads(path.read_text("utf-8")) for name, path in sets.items()}
+    figures = {name: facts.pop("figures") for name, facts in told.items()}
     return {
-        "sets": len(dev),
-        "utterances": len(tokens),
-        "frames": sum(map(len, tokens.values())),
-        "frames_outside_of_the_vocabulary": outside,
-        "figures": stored.by_fate(every, sorted(tokens), DEV_SEED),
-        "by_set": {
-            one: stored.by_fate(every, of_one, DEV_SEED).get(SHOWS_MASK)
-            for one, of_one in names.items()
+        "sets": len(told),
+        **{key: sum(facts[key] for facts in told.values()) for key in next(iter(told.values()))},
+        "figures": {
+            fate: {name: round(value, 5) for name, value in each.items()}
+            for fate, each in pooled(figures.values()).items()
         },
+        "by_set": {name: each.get(SHOWS_MASK) for name, each in figures.items()},
     }
 
 
@@ -114,7 +105,6 @@ class Stored:
         folder: its artifact.
         tokens: of the pretraining's utterances (F,).
         split: which of them it learnt from.
-        quantizer: the signature of stage 1's artifact that its units are of.
     """
 
     folder: Path
@@ -123,7 +113,6 @@ class Stored:
     vocabulary: Vocabulary
     tokens: Mapping[str, NDArray[np.int64]]
     split: Parts
-    quantizer: str
 
     @classmethod
     def read(cls, folder: Path) -> Stored:
@@ -149,39 +138,19 @@ class Stored:
             vocabulary,
             tokens,
             parts(tokens),
-            _quantizer(inputs["vocabulary"]),
         )
 
-    def refuse_other_quantizer(self, units: Path) -> None:
-        """Units of another codebook are as many, and mean nothing to the BERT."""
-        if _quantizer(units) != self.quantizer:
-            raise click.ClickException(
-                f"{units} holds units of another quantizer than the BERT's, {self.quantizer}."
-            )
-
-    def by_fate(
-        self, tokens: Mapping[str, NDArray[np.int64]], names: Sequence[str], seed: int
-    ) -> dict[str, dict[str, float]]:
-        """What it guesses in these utterances, by fate of the frame.
-
-        Args:
-            tokens: of these utterances, and of those that it learnt from.
-            seed: of the masks.
-        """
+    def by_fate(self) -> dict[str, dict[str, float]]:
+        """What it guesses in the utterances that chose its weights, by fate of the frame."""
         from transformers import BertForMaskedLM
 
         from stages.units.attention import packed
         from stages.units.guesses import Validation
         from stages.units.masked_units import MaskedUnits
 
-        longest = max(len(tokens[name]) for name in names)
-        if longest > self.settings.positions:
-            raise click.ClickException(
-                f"An utterance has {longest} frames, the BERT {self.settings.positions} positions."
-            )
         validation = Validation(
-            MaskedUnits(tokens, self.settings, len(self.vocabulary), seed, "cpu"),
-            names,
+            MaskedUnits(self.tokens, self.settings, len(self.vocabulary), self.seed, "cpu"),
+            self.split.chosen_on,
             self.split.learnt_from,
             self.settings.batch_frames,
             len(self.vocabulary),
@@ -199,10 +168,6 @@ class Stored:
 def _stamp(folder: Path) -> dict[str, Any]:
     told: dict[str, Any] = json.loads((folder / "stamp.json").read_text("utf-8"))
     return told
-
-
-def _quantizer(units: Path) -> str:
-    return str(_stamp(units)["input_signatures"]["quantizer"])
 
 
 def furthest(figures: dict[str, float], found: dict[str, dict[str, float]], what: str) -> float:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 import torch
-from transformers import BertForMaskedLM
 
 from pipeline.recipe import BertSettings
 from pipeline.stage import StepContext
 from stages.units import bert
 from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
-from stages.units.masked_units import MaskedUnits
-from stages.units.vocabulary import MASK, Vocabulary, combinations
-from tests.benchmarks.masked_accuracy import DEV_SEED, Stored, dev_sets, measure
+from stages.units.vocabulary import Vocabulary, combinations
+from tests.benchmarks.masked_accuracy import dev_sets, measure
 
 SETTINGS = BertSettings(
     layers=1,
@@ -36,12 +32,11 @@ SETTINGS = BertSettings(
 )
 
 
-def units(folder: Path, rows: dict[str, Any], quantizer: str = "00") -> Path:
+def units(folder: Path, rows: dict[str, Any]) -> Path:
     folder.mkdir()
     write_shard(shard_path(folder, 0), list(rows), list(rows.values()))
     facts = {"utterances": len(rows), "groups": 2, "codes": 5}
     (folder / FACTS).write_text(facts_text(facts))
-    stamped(folder, input_signatures={"quantizer": quantizer})
     return folder
 
 
@@ -60,7 +55,6 @@ def stored(context: Callable[..., StepContext], tmp_path: Path) -> Path:
     codebook_GVD = rng.standard_normal((2, 5, 4)).astype(np.float32)
     known = [pair for pair in combinations(2, 5) if pair != (4, 4)]
     Vocabulary.create(known, codebook_GVD).save(vocabulary)
-    stamped(vocabulary, input_signatures={"quantizer": "00"})
     ctx = context("bert", {"units/train": train, "vocabulary": vocabulary})
     bert.pretrain(ctx, settings=SETTINGS, seed=3)
     folder = tmp_path / "bert-03"
@@ -71,28 +65,6 @@ def stored(context: Callable[..., StepContext], tmp_path: Path) -> Path:
         input_signatures={"units/train": "01", "vocabulary": "02"},
     )
     return folder
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> dict[str, Any]:
-    """Units of dev by utterance, in two folds of a run: mostly two units, in long spells."""
-    rng = np.random.default_rng(2)
-    rows = {}
-    for n in range(12):
-        held_F = np.repeat(rng.integers(0, 2, 20), 3)[: 40 + n]
-        rows[f"d{n}"] = np.stack([held_F, held_F], axis=1).astype(np.int16)
-    rows["d0"][:5] = 4  # a pair that the vocabulary lacks
-    run = tmp_path / "run"
-    run.mkdir()
-    for fold, names in (
-        ("lucas", ("d0", "d1", "d2", "d3")),
-        ("george", tuple(f"d{n}" for n in range(3, 12))),
-    ):
-        made = units(tmp_path / f"discretize-{fold}", {name: rows[name] for name in names})
-        (run / f"2-discretize-{fold}-dev").symlink_to(made)
-        (run / f"2-discretize-{fold}-test-dev").symlink_to(tmp_path / "no test set is read")
-    (run / "2-discretize-unlabelled-0dev").symlink_to(tmp_path / "nor other speech")
-    return rows
 
 
 def test_the_figures_of_stage_3_come_out_again(stored: Path) -> None:
@@ -113,70 +85,19 @@ def test_figures_of_before_are_compared_over_all_chosen_frames(stored: Path) -> 
     assert told["furthest_from_pretraining.json"] == pytest.approx(0.5, abs=2e-5)
 
 
-@pytest.mark.usefixtures("dev")
-def test_the_dev_sets_of_all_folds_are_found_and_no_test_set(tmp_path: Path) -> None:
-    names = [path.name for path in dev_sets(tmp_path / "run")]
-    assert names == ["2-discretize-george-dev", "2-discretize-lucas-dev"]
-    alone = tmp_path / "alone"
-    (alone / "2-discretize-dev").mkdir(parents=True)
-    assert dev_sets(alone) == [alone / "2-discretize-dev"]
-
-
-def test_on_dev_the_bert_guesses_beside_the_trivial_guesses(
-    stored: Path, dev: dict[str, Any], tmp_path: Path
-) -> None:
-    """Counted frame by frame, an utterance alone each time, with loops in place of the library."""
-    told = measure(stored, dev_sets(tmp_path / "run"))["dev"]
-    assert (told["sets"], told["utterances"]) == (2, 12)
-    assert told["frames"] == sum(range(40, 52))
-    assert told["frames_outside_of_the_vocabulary"] == 5
-    read = Stored.read(stored)
-    heard: Counter[int] = Counter()
-    for name in read.split.learnt_from:
-        heard.update(read.tokens[name].tolist())
-    tokens = {f"dev/{name}": read.vocabulary.tokens(rows) for name, rows in dev.items()}
-    masked = MaskedUnits(tokens, SETTINGS, len(read.vocabulary), DEV_SEED, "cpu")
-    model = BertForMaskedLM.from_pretrained(stored).eval()
-    frames, by_bert, by_near, by_frequency, loss = 0, 0, 0, 0, 0.0
-    for name, truth_F in tokens.items():
-        seen_F, hidden_F = masked.masked(name, 0)
-        with torch.inference_mode():
-            logits_FT = model(torch.from_numpy(seen_F)[None]).logits[0]
-        for f in np.flatnonzero(hidden_F & (seen_F == MASK)):
-            near = min(np.flatnonzero(~hidden_F), key=lambda g: (abs(g - f), g), default=f)
-            frames += 1
-            by_bert += int(logits_FT[f].argmax()) == truth_F[f]
-            by_near += truth_F[near] == truth_F[f]
-            by_frequency += heard.most_common(1)[0][0] == truth_F[f]
-            loss -= float(logits_FT[f].log_softmax(-1)[truth_F[f]])
-    found = told["figures"]["mask"]
-    assert found["frames"] == frames > 50
-    assert found["accuracy"] == pytest.approx(by_bert / frames, abs=1e-5)
-    assert found["loss"] == pytest.approx(loss / frames, abs=1e-4)
-    assert found["accuracy_nearest"] == pytest.approx(by_near / frames, abs=1e-5)
-    assert found["accuracy_most_frequent"] == pytest.approx(by_frequency / frames, abs=1e-5)
-    assert by_near > 2 * max(by_frequency, 1)  # dev's own frequencies are not known
-
-
-def test_each_dev_set_has_the_figures_that_it_has_alone(
-    stored: Path, dev: dict[str, Any], tmp_path: Path
-) -> None:
-    sets = dev_sets(tmp_path / "run")
-    by_set = measure(stored, sets)["dev"]["by_set"]
-    assert list(by_set) == [path.name for path in sets]
-    alone = measure(stored, sets[:1])["dev"]
-    assert by_set[sets[0].name] == alone["figures"]["mask"] != by_set[sets[1].name]
-
-
-def test_figures_of_speech_kept_back_do_not_depend_on_dev(
-    stored: Path, dev: dict[str, Any], tmp_path: Path
-) -> None:
-    beside = measure(stored, dev_sets(tmp_path / "run"))
-    assert beside.pop("dev")["utterances"] == len(dev)
-    assert beside == measure(stored)
-
-
-def test_units_of_another_quantizer_are_refused(stored: Path, tmp_path: Path) -> None:
-    others = units(tmp_path / "others", {"d": np.zeros((9, 2), np.int16)}, quantizer="99")
-    with pytest.raises(click.ClickException, match="another quantizer"):
-        measure(stored, [others])
+def test_the_dev_sets_of_all_folds_are_taken_together(stored: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for fold, frames, accuracy in (("lucas", 30, 0.2), ("george", 10, 0.4)):
+        (run / f"3-bert-{fold}-dev").mkdir(parents=True)
+        told = {"frames": frames, "accuracy": accuracy}
+        facts = {"utterances": 2, "left_out": 1, "figures": {"all": told, "mask": told}}
+        (run / f"3-bert-{fold}-dev" / "dev.json").write_text(json.dumps(facts))
+    (run / "3-bert").mkdir()
+    told = measure(stored, dev_sets(run))["dev"]
+    assert (told["sets"], told["utterances"], told["left_out"]) == (2, 4, 2)
+    assert told["figures"]["mask"] == {"frames": 40, "accuracy": 0.25}
+    assert told["by_set"] == {
+        "george-dev": {"frames": 10, "accuracy": 0.4},
+        "lucas-dev": {"frames": 30, "accuracy": 0.2},
+    }
+    assert "dev" not in measure(stored, dev_sets(tmp_path))

@@ -69,7 +69,7 @@ def test_every_speaker_is_test_once_and_the_next_one_dev(steps: list[Step]) -> N
 
 def test_nothing_that_a_fold_trains_has_heard_its_test_or_read_its_dev(steps: list[Step]) -> None:
     for step in steps:
-        if step.number not in (1, 3, 4, 5) or step.title.endswith("ngram"):
+        if step.number not in (1, 3, 4, 5) or step.title.endswith(("ngram", "dev")):
             continue
         read = [s for s in ancestors(step) if s.number == 0]
         labels = {s.label for s in read}
@@ -135,7 +135,7 @@ def test_pretraining_that_hears_train_is_a_folds_own(
     assert [s.title for s in steps if s.fold is None] == ["0 prepare unlabelled/0"]
     assert [s.title for s in steps if s.number in (1, 3)] == [
         *(f"1 quantizer {fold}" for fold in SPEAKERS),
-        *(f"3 bert {fold}" for fold in SPEAKERS),
+        *(f"3 bert {fold}{label}" for fold in SPEAKERS for label in ("", "/dev")),
     ]
     for name in ("signature", "link_name"):
         assert len({getattr(s, name) for s in steps}) == len(steps)
@@ -165,6 +165,7 @@ def test_one_more_fold_runs_its_own_steps_alone(runs: Runs) -> None:
         "2 discretize anna/train",
         "2 discretize anna/dev",
         "2 discretize anna/test/test",
+        "3 bert anna/dev",
         "4 lm anna/targets",
         "4 lm anna/ngram",
         "5 finetune anna/2s",
@@ -196,7 +197,11 @@ def test_links_carry_the_folds_name_and_go_with_it(runs: Runs, fakes: Any) -> No
     runs("folds=[anna, dora]")
     links = {p.name for p in (fakes.exp / "tiny").glob("[0-9]-*")}
     assert {"1-quantizer", "3-bert", "5-finetune-anna-2s", "7-score-dora-test-all"} <= links
-    assert not any("bert-" in name for name in links)
+    assert not any("-bert-" in name.removeprefix("3-bert-") for name in links)  # of that fold
+    assert {name for name in links if name.startswith("3-bert-")} == {
+        "3-bert-anna-dev",
+        "3-bert-dora-dev",
+    }
     for name in ("5-finetune-anna-2s", "5-finetune-dora-2s"):
         assert (fakes.exp / "tiny" / name / "stamp.json").is_file()
     target = os.readlink(fakes.exp / "tiny" / "5-finetune-anna-2s")
@@ -211,7 +216,8 @@ def test_a_changed_recording_of_a_speaker_leaves_pretraining(
     runs()
     shutil.copy(digits_corpus / "audio" / "0_eve.wav", digits_corpus / "audio" / "3_anna.wav")
     ran = runs()
-    assert {int(title[0]) for title in ran} == {0, 2, 4, 5, 6, 7}
+    assert {int(title[0]) for title in ran} == {0, 2, 3, 4, 5, 6, 7}
+    assert all(title.endswith("/dev") for title in ran if title[0] == "3")
     assert "5 finetune anna/all" not in ran  # she is its test alone
     assert "5 finetune bert/all" in ran  # which trains on dora and anna
 
@@ -265,7 +271,8 @@ def test_status_tells_the_fold(
         ("carl", "2s"): "done",
         ("carl", "all"): "done",
     }
-    assert {r["fold"] for r in rows if r["name"] in ("quantizer", "bert")} == {None}
+    pretrained = [r for r in rows if r["name"] in ("quantizer", "bert") and r["label"] != "dev"]
+    assert {r["fold"] for r in pretrained} == {None}
     table = CliRunner().invoke(cli, args).output.splitlines()
     assert table[0].split() == ["stage", "fold", "step", "state", "seconds", "why"]
     assert any(line.split()[:4] == ["5", "finetune", "carl", "2s"] for line in table)
