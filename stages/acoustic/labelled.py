@@ -84,8 +84,8 @@ class Labelled:
                 f"{len(dropped)} of {len(needs)} utterances have fewer frames than labels: "
                 f"see {DROPPED}"
             )
-            for line in lines:
-                ctx.log.info("dropped %s", line.replace("\t", ", "))
+        for line in lines:
+            ctx.log.info("dropped %s", line.replace("\t", ", "))
         if len(dropped) == len(needs):
             raise RunError(
                 "No utterance of the budget has frames enough for its labels.",

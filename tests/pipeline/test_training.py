@@ -97,6 +97,31 @@ def test_a_killed_training_ends_bit_for_bit_as_if_nothing_had_happened(
     assert resumed.updates_done[0] == max(kills) // 4 * 4  # not from the start again
 
 
+def test_updates_are_those_of_adam_as_in_the_papers(context: MakeContext) -> None:
+    """Written out: betas 0.9 and 0.98, eps 1e-6, decay apart from the gradient and of matrices."""
+    job = Job(updates=3, scale=lambda update: 1.0, clip_norm=0.0)
+    expected = [p.detach().double() for p in job.model.parameters()]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in expected]
+    update = job.training.update
+
+    def watched(number: int, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        told = update(number, optimizer)
+        for n, parameter in enumerate(job.model.parameters()):
+            assert parameter.grad is not None
+            gradient, (first, second) = parameter.grad.double(), moments[n]
+            first, second = 0.9 * first + 0.1 * gradient, 0.98 * second + 0.02 * gradient**2
+            moments[n] = first, second
+            mean, square = first / (1 - 0.9 ** (number + 1)), second / (1 - 0.98 ** (number + 1))
+            decayed = expected[n] * (1 - 0.01 * 0.1 * (parameter.ndim > 1))
+            expected[n] = decayed - 0.01 * mean / (square.sqrt() + 1e-6)
+        return told
+
+    object.__setattr__(job.training, "update", watched)
+    job.training.run(context("adam"))
+    for found, told in zip(job.weights(), expected, strict=True):
+        torch.testing.assert_close(found.double(), told, rtol=1e-5, atol=1e-7)
+
+
 def test_the_seed_decides(context: MakeContext) -> None:
     one, _ = finished(context("one"))
     other = Job(seed=2)

@@ -381,12 +381,14 @@ def test_an_utterance_longer_than_the_positions_is_named(lm: Path, context: Make
 
 
 def test_an_utterance_longer_than_the_positions_may_be_left_out_and_is_listed(
-    lm: Path, context: MakeContext
+    lm: Path, context: MakeContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave_out = {"longer": "leave_out"}
     made = labelled(lm, {"a": 40, "b": 100_000}, {"a": "go", "b": "see"}, **leave_out)
     ctx = context("model")
-    assert made.usable(ctx, model()) == {"a": 40}
+    with caplog.at_level("INFO", logger="vqasr"):
+        assert made.usable(ctx, model()) == {"a": 40}
+    assert "dropped b, 100000 frames, at most 512" in caplog.messages[-1]
     assert "b\t100000 frames\tat most" in (ctx.folder / "dropped.tsv").read_text()
     alone = labelled(lm, {"b": 100_000}, {"b": "see"}, **leave_out)
     with pytest.raises(UserError, match="Utterance b is too long") as caught:

@@ -11,9 +11,9 @@ from stages.report.alignments import MOST_OF_A_KIND, Pair, systems, word_pairs
 from stages.report.collect import Piece, Source
 
 
-def line(utterance: str, errors: int, words: int) -> str:
+def line(utterance: str, errors: int, words: int, decoder: str = "greedy") -> str:
     counts = {"substitutions": errors, "deletions": 0, "insertions": 0, "reference_words": words}
-    told: dict[str, Any] = {"decoder": "greedy", "utt_id": utterance, "speaker": "s", **counts}
+    told: dict[str, Any] = {"decoder": decoder, "utt_id": utterance, "speaker": "s", **counts}
     return json.dumps(told | {"alignment": [["equal", "a", "a"]]}) + "\n"
 
 
@@ -48,6 +48,28 @@ def test_the_drawn_are_the_same_for_all_systems_whatever_they_heard(tmp_path: Pa
     assert drawn == [u.id for u in second.drawn]
     assert len(drawn) == MOST_OF_A_KIND
     assert drawn != names[:MOST_OF_A_KIND]
+
+
+def test_the_last_decoder_tells_which_are_the_worst(tmp_path: Path) -> None:
+    greedy = [line("a", 5, 5), line("b", 1, 5)]
+    beam = [line(name, n, 5, "lexicon_beam") for name, n in (("a", 1), ("b", 4))]
+    lines = [text for both in zip(greedy, beam, strict=True) for text in both]
+    (system,) = systems([source("one", tmp_path, lines, "all")], "test")
+    assert [u.id for u in system.worst] == ["b", "a"]
+    assert [[heard.errors for heard in u.heard] for u in system.worst] == [[1, 4], [5, 1]]
+
+
+def test_of_several_seeds_the_first_is_shown(tmp_path: Path) -> None:
+    rows, pieces = [], []
+    for seed in (1, 2):
+        place = tmp_path / f"seed{seed}"
+        place.mkdir()
+        (place / "alignments.jsonl").write_text(line(f"of seed {seed}", 1, 2))
+        row = {"test_set": "test", "budget": "all", "budget_seconds": 9.0, "fold": None}
+        rows.append(row | {"seed": seed})
+        pieces.append(Piece(f"7 score test/all/seed{seed}", "done", place))
+    (system,) = systems([Source("one", "one", Results(rows), pieces)], "test")
+    assert [u.id for u in system.worst] == ["of seed 1"]
 
 
 def test_a_fold_has_utterances_of_its_own(tmp_path: Path) -> None:
