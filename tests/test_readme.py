@@ -146,6 +146,17 @@ def test_the_figures_of_the_demo_are_those_of_the_results(page: Path) -> None:
         assert cells.split(" | ") == expected, budget
 
 
+def test_word_errors_of_read_english_are_those_of_the_results() -> None:
+    text = PAGES[1].read_text("utf-8").split("| WER, greedy / with the language model |")[1]
+    told = re.findall(r"^\| `(\w+)` \| (.+) \|$", text.partition("\n\n")[0], re.MULTILINE)
+    assert len(told) == 7
+    for name, cells in told:
+        rows = comparison.read(str(RESULTS / name), ROOT / "exp").rows
+        wer = {(row["budget"], row["decoder"]): percent(row["wer"]) for row in rows}
+        both = [(wer[b, "greedy"], wer[b, "lexicon_beam"]) for b in ("10min", "30min", "all")]
+        assert cells == " | ".join(" / ".join(each) for each in both), name
+
+
 def test_what_the_bert_guesses_on_dev_is_that_of_the_results() -> None:
     told = json.loads((RESULTS / "masked_accuracy.json").read_text("utf-8"))
     text = PAGES[0].read_text("utf-8")
