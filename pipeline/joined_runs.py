@@ -48,7 +48,13 @@ def join(runs: Mapping[str, Results]) -> Results:
                 confusions[Key.of(joined)] = results.confusions[Key.of(row)]
     for row in rows:
         row["recipe"] = rows[0]["recipe"]
-    return Results(rows, counts, confusions, _of_some_only(runs))
+    remarks = _of_some_only(runs)
+    if confusions:
+        remarks.append(
+            f"{'+'.join(runs)}: the most frequent errors are counted among those that are the most "
+            "frequent of each run."
+        )
+    return Results(rows, counts, confusions, remarks)
 
 
 def _check_one_system(runs: Mapping[str, Results]) -> None:

@@ -27,9 +27,7 @@ def load(path: Path, changes: Sequence[str] = ()) -> Recipe:
     parsed = [_parsed(change) for change in changes]
     layer = layers.sections_of(parsed)
     values = layers.without_overruled(values, layer)
-    for section, value in layer.items():
-        if _names_another(_section(section, values.get(section)), value):
-            values[section] = {}  # as where a recipe lies over another
+    _leave_behind(values, layer)
     for change, (parts, value) in zip(changes, parsed, strict=True):
         _apply(values, change, parts, value)
     return _check(layers.settled(values), path)
@@ -69,8 +67,20 @@ def _over(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _leave_behind(values: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Empty what a layer of keys over `values` makes another of, as where recipes lie over one
+    another: its old keys are none of the new one's."""
+    for key, value in layer.items():
+        old = _section(key, values.get(key))
+        if _names_another(old, value):
+            values[key] = {}
+        elif isinstance(old, dict) and isinstance(value, dict):
+            values[key] = dict(old)
+            _leave_behind(values[key], value)
+
+
 def _section(key: str, value: Any) -> Any:
-    """`frontend: log_mel` is short for a section."""
+    """`frontend: log_mel` stands for a section of its name alone, and replaces one whole."""
     return {"name": value} if key == "frontend" and isinstance(value, str) else value
 
 

@@ -47,12 +47,14 @@ class Run:
     def pending(self) -> list[Step]:
         """The steps to run, in order.
 
-        A missing artifact is made only where something that is to run reads it, or nothing does.
+        A missing artifact is made only where something that is to run reads it, or nothing does;
+        what stands beside the work, only where all that it reads is there or is made anyhow.
 
         Raises:
             UserError: an earlier stage than `first` is not done.
         """
-        states = self.examine()
+        every = self.examine()
+        states = [state for state in every if not state.step.beside]
         chosen = [s for s in states if self._chosen(s.step)]
         self._refuse_stale_before(states, chosen)
         read = {id(source) for s in chosen for source in s.step.inputs.values()}
@@ -74,7 +76,18 @@ class Run:
                 continue
             pending.append(step)
             needed |= {id(source) for source in step.inputs.values()}
-        return pending[::-1]
+        return self._with_beside(every, pending)
+
+    def _with_beside(self, states: Sequence[StepState], pending: Sequence[Step]) -> list[Step]:
+        """The pending steps in order, with those that stand beside the work and can be made."""
+        made = {id(step) for step in pending}
+        there = made | {id(s.step) for s in states if s.state == "done"}
+        for state in states:
+            step, lacks = state.step, self.force or state.state != "done"
+            can_be = all(id(source) in there for source in step.inputs.values())
+            if step.beside and self._chosen(step) and lacks and can_be:
+                made.add(id(step))
+        return [state.step for state in states if id(state.step) in made]
 
     def nothing_to_do(self) -> str:
         """What to say when no step is pending."""

@@ -71,6 +71,8 @@ class Step:
         unknown: content is not known yet (nobody has read the corpus): never fresh.
         shared: several processes may run it at once in the same folder; `run` then has to
             share the work out, and returns when all of it is done, by whomever.
+        beside: it tells of other artifacts and nothing reads it. Where what it reads is not there
+            any more, nothing is made again for its sake.
     """
 
     stage: str
@@ -87,6 +89,7 @@ class Step:
     audio_files: Mapping[str, str] = field(default_factory=dict)
     unknown: bool = False
     shared: bool = False
+    beside: bool = False
 
     @property
     def place(self) -> str:

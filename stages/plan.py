@@ -235,7 +235,7 @@ class _Planner:
         if "dev" not in self.pretraining:
             inputs |= {"bert": bert, "dev": self.units["dev"]}
             run = partial(on_dev.guess, settings=settings)
-            self._add("bert", 3, "dev", on_dev.VERSION, {}, inputs, run)
+            self._add("bert", 3, "dev", on_dev.VERSION, {}, inputs, run, beside=True)
         return bert
 
     def _targets_and_lm(self) -> tuple[Step, Step]:

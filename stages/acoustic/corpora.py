@@ -87,7 +87,7 @@ def _unequal_precision(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.get("precision"):  # results of an older version do not tell
             by.setdefault(row["precision"], []).append(f"{row['recipe']} {row['budget']}")
-    if len(by) < 2:
+    if len({name for told in by for name in told.split(" and ")}) < 2:
         return []
     each = (f"{', '.join(dict.fromkeys(names))} in {told}" for told, names in by.items())
     return [f"Not fine-tuned in the same precision: {'; '.join(each)}."]

@@ -204,7 +204,7 @@ def compute_log_probs(ctx: StepContext, folders: Mapping[str, Path]) -> Outputs:
     """Log-probabilities of every utterance of a split.
 
     Those longer than the model has positions are read in windows that overlap. Audio shorter than
-    a quantizer's receptive field has no frame: nothing is said of it.
+    a quantizer's receptive field has no frame: its log-probabilities have no rows.
 
     Args:
         folders: `model`, `manifest` and what the model's front-end reads of a split.

@@ -89,15 +89,16 @@ class Labelled:
         if len(dropped) == len(needs):
             raise RunError(
                 "No utterance of the budget has frames enough for its labels.",
-                found=f"{len(dropped)} with fewer"
+                found=f"{len(dropped)} with fewer frames than labels"
                 + (f", and {len(long)} longer than the model's {most}" if long else ""),
-                remedy=self._remedy(bool(long)),
+                remedy=self._remedy(bool(long), model.encoder.stride),
             )
         return {name: every[name] for name, have, need in needs if have >= need}
 
-    def _remedy(self, long: bool) -> str:
+    def _remedy(self, long: bool, stride: int) -> str:
         """For a budget that has no utterance to train on."""
         remedies = ["lower finetune.subsample"] if self._settings.subsample > 1 else []
+        remedies += [f"lower the front-end's stride of {stride}"] if stride > 1 else []
         remedies += ["raise bert.positions"] if long else []
         return ", or ".join([*remedies, "see that the transcripts belong to the audio"])
 

@@ -142,19 +142,20 @@ def _overlap_note(rows: Sequence[Row]) -> str:
 
 def _left_out(rows: Sequence[Row]) -> list[str]:
     """Labelled utterances that a training did not hear, though the budget counts them."""
-    models = {
-        (row["budget"], row["fold"], row["seed"]): row["left_out"]
-        for row in rows
-        if row.get("left_out")
-    }
-    most = {budget: max(n for (b, *_), n in models.items() if b == budget) for budget, *_ in models}
-    if not most:
+    models: dict[str, list[int]] = {}
+    for row in rows:
+        if row.get("left_out") is not None:  # results of an older version do not tell
+            models.setdefault(row["budget"], []).append(row["left_out"])
+    told = [
+        f"{range_of(counts, 'd')} of the budget {budget}"
+        for budget, counts in models.items()
+        if any(counts)
+    ]
+    if not told:
         return []
-    told = ", ".join(f"{count} of {budget}" for budget, count in most.items())
-    several = " at most" if len(models) > len(most) else ""
     return [
         f"Labelled utterances that the training could not use, though their budget counts them: "
-        f"{told}{several} (dropped.tsv of the model lists them)."
+        f"{', '.join(told)} (dropped.tsv of each model lists them)."
     ]
 
 

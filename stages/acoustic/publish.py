@@ -29,13 +29,13 @@ DRAWN_BY = "drawn_by.txt"  # a hash of the code that has made page, plot and tab
 def unfinished(states: Sequence[StepState], facts: Sequence[Step]) -> list[StepState]:
     """What keeps results from being those of the recipe as it is now.
 
-    Anything stale does, even if what reads it waits for it. What is missing does if it is a
-    score, or of the `facts` that stand beside the scores.
+    Anything stale does, even if what reads it waits for it, but for what no result is made of.
+    What is missing does if it is a score, or of the `facts` that stand beside the scores.
     """
     read = {id(step) for step in facts}
     return [
         s
-        for s in states
+        for s in (state for state in states if not state.step.beside)
         if s.state in ("stale", "interrupted")
         or (s.state != "done" and (s.step.stage == "score" or id(s.step) in read))
     ]
@@ -82,7 +82,7 @@ def publish(recipe: Recipe, steps: Sequence[Step], store: Store, folder: Path) -
 
 
 def _code() -> str:
-    """A hash of this room and of the published figures that stand beside ours."""
+    """A hash of the code in this folder and of the published figures that stand beside ours."""
     told = hashlib.sha256(PUBLISHED.read_bytes())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         told.update(path.read_bytes())

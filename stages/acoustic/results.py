@@ -195,7 +195,7 @@ def files(results: Results) -> dict[str, str]:
 
 
 def _most_frequent(confusions: Mapping[Key, Confusions]) -> dict[Key, Confusions]:
-    """Of each row, how often it has what is most frequent in its system: so sums are whole."""
+    """Each row's counts of its system's most frequent confusions: sums over rows are whole."""
     sums: dict[tuple[str, ...], Counter[tuple[str, ...]]] = {}
     for key, pairs in confusions.items():
         for kind, found in pairs.items():

@@ -152,7 +152,7 @@ def summarise(system: System) -> Row:
     told["reference_words"] = system.reference_words
     told |= {key: row.get(key) for key in ("corpus", "lm_text", "lm_perplexity", "dev_seconds")}
     precisions = sorted({r["precision"] for r in rows if r.get("precision")})
-    told["precision"] = " and ".join(precisions) or None
+    told["precision"] = " and ".join(precisions) or None  # bf16 and fp32 where models differ
     return told
 
 

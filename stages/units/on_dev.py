@@ -34,6 +34,7 @@ def guess(ctx: StepContext, *, settings: BertSettings) -> None:
 
     Reads `bert`, `vocabulary`, `dev` (units), and `units/<split>` for each pretraining split.
     """
+    from pipeline.precision import chosen_precision
     from stages.units.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.load(ctx.inputs["vocabulary"])
@@ -42,7 +43,8 @@ def guess(ctx: StepContext, *, settings: BertSettings) -> None:
     dev = {name: t for name, t in every.items() if 0 < len(t) <= settings.positions}
     figures = _figures(ctx, settings, vocabulary, learnt, dev) if dev else {}
     facts: dict[str, Any] = {"utterances": len(dev), "left_out": len(every) - len(dev)}
-    facts |= {"frames_outside_of_the_vocabulary": outside, "figures": figures}
+    facts |= {"frames_outside_of_the_vocabulary": outside}
+    facts |= {"precision": chosen_precision(settings.precision, ctx.device), "figures": figures}
     (ctx.folder / GUESSES).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     _say(ctx, facts)
 

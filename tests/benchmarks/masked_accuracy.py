@@ -86,9 +86,10 @@ def on_dev(sets: Mapping[str, Path]) -> dict[str, Any]:
 
     told = {name: json.loads(path.read_text("utf-8")) for name, path in sets.items()}
     figures = {name: facts.pop("figures") for name, facts in told.items()}
+    counts = [key for key, value in next(iter(told.values())).items() if isinstance(value, int)]
     return {
         "sets": len(told),
-        **{key: sum(facts[key] for facts in told.values()) for key in next(iter(told.values()))},
+        **{key: sum(facts[key] for facts in told.values()) for key in counts},
         "figures": {
             fate: {name: round(value, 5) for name, value in each.items()}
             for fate, each in pooled(figures.values()).items()

@@ -37,7 +37,9 @@ def test_confusions_of_runs_stay_with_their_rows() -> None:
     runs = {name: made(name, (None, 1, [2, 4]), **TOLD) for name in ("a", "b")}
     [key] = runs["b"].counts or {}
     runs["b"] = replace(runs["b"], confusions={key: pairs})
-    assert join(runs).confusions == {key._replace(seed="b:1"): pairs}
+    joined = join(runs)
+    assert joined.confusions == {key._replace(seed="b:1"): pairs}
+    assert "counted among those that are the most frequent of each run" in joined.remarks[-1]
 
 
 @pytest.mark.parametrize(

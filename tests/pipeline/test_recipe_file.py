@@ -209,6 +209,20 @@ def test_another_front_end_set_by_name_leaves_the_keys_of_the_first_behind(
     assert same.layer_weights  # type: ignore[attr-defined]
 
 
+def test_another_kind_within_a_section_has_its_own_defaults_by_file_and_by_set(
+    write_recipe: WriteRecipe, values: Values
+) -> None:
+    acoustic = {"kind": "lstm", "layers": 2, "dim": 64}
+    path = write_recipe(values | {"frontend": {"name": "unit_bert", "acoustic": acoustic}}, "base")
+    other = {"base": "base.yaml", "frontend": {"acoustic": {"kind": "transformer"}}}
+    by_file = load(write_recipe(other, "over")).frontend
+    by_set = load(path, ["frontend.acoustic.kind=transformer"]).frontend
+    assert by_set == by_file
+    assert by_set.acoustic.dim == 192  # type: ignore[attr-defined]
+    same = load(path, ["frontend.acoustic.kind=lstm"]).frontend
+    assert same.acoustic.dim == 64  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("back", ["one.yaml", "../{folder}/two.yaml"])
 def test_a_base_that_leads_back_is_refused(
     write_recipe: WriteRecipe, tmp_path: Path, back: str

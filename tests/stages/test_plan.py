@@ -15,7 +15,8 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.recipe import Recipe
 from pipeline.stage import Step
-from stages.plan import plan
+from stages.acoustic.publish import unfinished
+from stages.plan import plan, published
 from stages.prepare.sources import FileHashes
 from stages.quantizer import stage as quantizer_stage
 from stages.units import bert as bert_stage
@@ -189,6 +190,32 @@ def test_another_dev_trains_again_what_dev_chose(
     ran = fakes.carry_out(fakes.steps(make_plan(make_recipe(change))))
     assert "0 prepare dev" in ran
     assert [title for title in ran if title[0] in "135"] == ["3 bert dev", "5 finetune 2s"]
+
+
+def test_what_is_told_of_the_bert_on_dev_trains_no_bert_again(
+    make_recipe: MakeRecipe, make_plan: MakePlan, fakes: Any
+) -> None:
+    """Also where it is missing beside results that were made before it was told."""
+    steps = fakes.steps(make_plan(make_recipe()))
+    store = fakes.run(steps).store
+    by_title = {step.title: step for step in steps}
+
+    def gone(*titles: str) -> list[str]:
+        for title in titles:
+            shutil.rmtree(store.path(by_title[title]))
+        ran: list[str] = fakes.carry_out(steps)
+        return ran
+
+    assert "3 bert dev" in fakes.carry_out(steps)
+    assert gone("3 bert dev") == ["3 bert dev"]
+    assert gone("3 bert dev", "3 bert") == []
+    assert unfinished(fakes.run(steps).examine(), published(steps)) == []
+    assert fakes.carry_out(steps, first=3, last=3, force=True) == ["3 bert", "3 bert dev"]
+    assert gone("3 bert dev", "5 finetune all", "7 score test/all") == [
+        "3 bert dev",
+        "7 score test/all",
+    ]
+    assert gone("3 bert dev", "2 discretize train") == []
 
 
 def test_saying_for_a_budget_what_holds_anyway_runs_nothing(

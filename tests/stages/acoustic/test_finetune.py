@@ -117,21 +117,22 @@ def test_ctc_gives_a_finite_loss_to_all_that_is_kept_and_none_to_the_dropped(
 
 
 @pytest.mark.parametrize(
-    ("subsample", "longest", "remedy"),
+    ("subsample", "stride", "longest", "remedy"),
     [
-        (1, 2, "see that the transcripts belong to the audio"),
-        (2, 2, "lower finetune.subsample, or see that"),
-        (1, 100_000, "raise bert.positions, or see that"),
+        (1, 1, 2, "see that the transcripts belong to the audio"),
+        (2, 1, 2, "lower finetune.subsample, or see that"),
+        (2, 3, 2, "lower finetune.subsample, or lower the front-end's stride of 3, or see that"),
+        (1, 1, 100_000, "raise bert.positions, or see that"),
     ],
 )
 @pytest.mark.case(22)
 def test_with_nothing_to_train_on_the_remedies_that_can_help_are_told(
-    lm: Path, context: MakeContext, subsample: int, longest: int, remedy: str
+    lm: Path, context: MakeContext, subsample: int, stride: int, longest: int, remedy: str
 ) -> None:
     frames, texts = {"a": 2, "b": longest}, {"a": "see", "b": "see"}
     made = labelled(lm, frames, texts, longer="leave_out", subsample=subsample)
     with pytest.raises(RunError, match="No utterance of the budget") as raised:
-        made.usable(context("model"), model())
+        made.usable(context("model"), model(stride=stride))
     assert str(raised.value.remedy).startswith(remedy)
 
 

@@ -361,9 +361,14 @@ def test_rows_tell_the_precision_and_what_was_left_out_of_a_training(tmp_path: P
     scores = scored(tmp_path)
     told = results.gather([finished(tmp_path, scores, model=model)])
     assert {(row["precision"], row["left_out"]) for row in told.rows} == {("bf16", 3)}
-    line = "though their budget counts them: 3 of 1min (dropped.tsv of the model lists them)."
+    line = "counts them: 3 of the budget 1min (dropped.tsv of each model lists them)."
     assert line in page(told, "x.png")
     facts["left_out"] = 0
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "training.json").write_text(json.dumps(facts))
+    seeds = [finished(tmp_path, scores, model=m, seed=n) for n, m in ((1, model), (2, other))]
+    assert "them: 0 to 3 of the budget 1min" in page(results.gather(seeds), "x.png")
     (model / "training.json").write_text(json.dumps(facts))
     assert "dropped.tsv" not in page(
         results.gather([finished(tmp_path, scores, model=model)]), "x.png"

@@ -147,6 +147,10 @@ def test_systems_trained_in_another_precision_are_told_below_the_table() -> None
     text = tables.format_table(tables.compare(told.values()), "table")
     line = "Not fine-tuned in the same precision: a 1min, c 1min in fp32; b 1min in bf16."
     assert line in text
+    seeds = made("d", (None, 1, [2]), precision="fp32")
+    other = made("d", (None, 2, [4]), precision="bf16")
+    text = tables.format_table(tables.compare([together(seeds, other)]), "table")
+    assert "Not fine-tuned in the same precision: d 1min in bf16 and fp32." in text
     alike = tables.format_table(tables.compare([told["a"], told["c"], told["older"]]), "table")
     assert "precision" not in alike
 
