@@ -69,8 +69,11 @@ def _over(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _leave_behind(values: dict[str, Any], layer: Mapping[str, Any]) -> None:
     """Empty what a layer of keys over `values` makes another of, as where recipes lie over one
-    another: its old keys are none of the new one's."""
+    another: its old keys are none of the new one's. Kinds of corpus share most of theirs: those
+    stay."""
     for key, value in layer.items():
+        if key == "corpus":
+            continue
         old = _section(key, values.get(key))
         if _names_another(old, value):
             values[key] = {}
