@@ -259,7 +259,7 @@ def test_a_run_that_has_no_results_to_show_says_why(
     result = call("run", recipe_path, "--exp", fakes.exp, "--stop-stage", "3")
     assert (result.exit_code, result.exception) == (0, None)
     assert result.output.splitlines() == [
-        "tiny: nothing to do, 12 steps are done; later steps that are not done: 1",
+        "tiny: nothing to do, 13 steps are done; later steps that are not done: 1",
         "tiny: no table of results: 4 lm ngram is missing",
     ]
 
