@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from pipeline import comparison
 from stages.acoustic import tables
 from stages.acoustic.figures import interval, percent
+from stages.acoustic.pairs import compare_pairs
 from stages.acoustic.results import Results, Row
-from stages.acoustic.summary import Metric
+from stages.acoustic.summary import Metric, systems
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "recipes" / "results"
@@ -144,6 +146,42 @@ def test_the_figures_of_the_demo_are_those_of_the_results(page: Path) -> None:
             mine = {row["decoder"]: interval(row) for row in rows if row["budget"] == budget}
             expected += [mine["greedy"], mine["lexicon_beam"]]
         assert cells.split(" | ") == expected, budget
+
+
+def by_voice(first: str, second: str, column: str) -> list[str]:
+    """The first system's greedy WER less the second's: of each fold, and of all."""
+    seeds, budget = column.endswith(SEEDS), column.removesuffix(SEEDS)
+    found = []
+    for name in (first, second):
+        told = comparison.read(str(RESULTS / (f"{name}_seeds" if seeds else name)), ROOT / "exp")
+        mine = [r for r in told.rows if (r["decoder"], r["budget"]) == ("greedy", budget)]
+        [system] = systems([Results([{**row, "recipe": name} for row in mine], told.counts)])
+        found.append(system)
+    rates = [
+        {
+            fold: fmean(row["wer"] for row in system.rows if row["fold"] == fold)
+            for fold in sorted(str(fold) for fold in system.folds)
+        }
+        for system in found
+    ]
+    [row] = compare_pairs(found, "wer", second)
+    figures = [rates[0][fold] - rates[1][fold] for fold in rates[0]]
+    figures += [row[name] for name in ("difference", "low", "high")]
+    *voices, mean, low, high = (f"{100 * figure:.1f}" for figure in figures)
+    return [*voices, f"{mean} [{low}, {high}]"]
+
+
+def test_differences_by_voice_are_those_of_the_results() -> None:
+    table = PAGES[1].read_text("utf-8").split("| | budget | george |")[1].partition("\n\n")[0]
+    pair, seen = ("", ""), 0
+    for line in table.splitlines()[2:]:
+        name, column, *figures = (cell.strip() for cell in line.strip("|").split("|"))
+        if name:
+            first, second = re.findall(r"`(\w+)`", name)
+            pair = first, second
+        assert figures == by_voice(*pair, column), (pair, column)
+        seen += 1
+    assert seen >= 12
 
 
 def test_word_errors_of_read_english_are_those_of_the_results() -> None:
