@@ -212,7 +212,7 @@ def test_what_the_bert_guesses_on_dev_is_that_of_the_results() -> None:
 
 SPEEDS = (
     *("quantizer_step_fp32", "quantizer_step_bf16", "quantizer_memory", "discretize_fp32"),
-    *("bert_train", "bert_train_grouped", "ctc_decode"),
+    *("bert_train", "bert_train_grouped", "ctc_decode", "ctc_decode_large"),
 )
 
 

@@ -106,7 +106,7 @@ def row(name: str, case: Case) -> Row:
         f"{case.what}; test: {len(case.test.references)} utterances, {case.test.seconds:.0f} s; "
         f"WER ours {wer['ours']:.1%} (dev {found.rate:.1%}) with beam {beam}, "
         f"{_weights(weights)}; pyctcdecode {wer['peer']:.1%} (dev {peer_found.rate:.1%}) with beam "
-        f"{peers_beam}, {_weights(peer_weights)}; ours with the recipes' beam of "
+        f"{peers_beam}, {_weights(peer_weights)}; ours with the default beam of "
         f"{DEFAULT_BEAM}: {rate['default']:.0f} x, {wer['default']:.1%}; "
         f"one process each, {machine()}"
     )
