@@ -88,9 +88,9 @@ def _section(key: str, value: Any) -> Any:
 
 
 def _laid_over(old: Any, value: Any) -> Any:
-    if not (isinstance(old, dict) and isinstance(value, dict)):
-        return value
-    return value if _names_another(old, value) else _over(old, value)
+    if isinstance(old, dict) and isinstance(value, dict) and not _names_another(old, value):
+        return _over(old, value)
+    return value
 
 
 def _names_another(old: Any, value: Any) -> bool:

@@ -83,13 +83,13 @@ def unequal(rows: Sequence[Row]) -> list[str]:
 
 def _unequal_precision(rows: Sequence[Row]) -> list[str]:
     """`precision: auto` may come to one on one machine and to another on the next."""
-    by: dict[str, list[str]] = {}
+    by: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        if row.get("precision"):  # results of an older version do not tell
-            by.setdefault(row["precision"], []).append(f"{row['recipe']} {row['budget']}")
-    if len({name for told in by for name in told.split(" and ")}) < 2:
+        if row["precisions"]:  # results of an older version do not tell
+            by.setdefault(tuple(row["precisions"]), []).append(f"{row['recipe']} {row['budget']}")
+    if len(set().union(*by)) < 2:
         return []
-    each = (f"{', '.join(dict.fromkeys(names))} in {told}" for told, names in by.items())
+    each = (f"{', '.join(dict.fromkeys(names))} in {' and '.join(p)}" for p, names in by.items())
     return [f"Not fine-tuned in the same precision: {'; '.join(each)}."]
 
 

@@ -151,8 +151,7 @@ def summarise(system: System) -> Row:
     told["confidence"] = row.get("confidence") if len(rows) == 1 else system.confidence
     told["reference_words"] = system.reference_words
     told |= {key: row.get(key) for key in ("corpus", "lm_text", "lm_perplexity", "dev_seconds")}
-    precisions = sorted({r["precision"] for r in rows if r.get("precision")})
-    told["precision"] = " and ".join(precisions) or None  # bf16 and fp32 where models differ
+    told["precisions"] = sorted({r["precision"] for r in rows if r.get("precision")})
     return told
 
 

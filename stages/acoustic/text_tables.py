@@ -20,7 +20,7 @@ def for_programs(rows: Sequence[Row], fmt: Format, fields: Sequence[str]) -> str
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, lineterminator="\n")
     writer.writeheader()
-    lists = ("seeds", "folds")
+    lists = ("seeds", "folds", "precisions")
     for row in rows:
         joined = {k: " ".join(map(str, v)) for k, v in row.items() if k in lists}
         writer.writerow({**row, **joined})

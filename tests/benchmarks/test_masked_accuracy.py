@@ -11,33 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.recipe import BertSettings
 from pipeline.stage import StepContext
 from stages.units import bert
-from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
 from stages.units.vocabulary import Vocabulary, combinations
 from tests.benchmarks.masked_accuracy import dev_sets, measure
-
-SETTINGS = BertSettings(
-    layers=1,
-    dim=16,
-    ffn_dim=32,
-    heads=2,
-    positions=64,
-    batch_frames=300,
-    updates=2,
-    warmup_updates=1,
-    validate_every=1,
-    precision="fp32",
-)
-
-
-def units(folder: Path, rows: dict[str, Any]) -> Path:
-    folder.mkdir()
-    write_shard(shard_path(folder, 0), list(rows), list(rows.values()))
-    facts = {"utterances": len(rows), "groups": 2, "codes": 5}
-    (folder / FACTS).write_text(facts_text(facts))
-    return folder
+from tests.stages.units.small_bert import SETTINGS, units
 
 
 def stamped(folder: Path, **stamp: Any) -> None:

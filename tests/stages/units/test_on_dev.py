@@ -13,36 +13,15 @@ import pytest
 import torch
 from transformers import BertForMaskedLM
 
-from pipeline.recipe import BertSettings
 from pipeline.stage import StepContext
 from stages.units import bert, on_dev
-from stages.units.corpus import FACTS, facts_text, shard_path, write_shard
 from stages.units.kept_back import parts, read_tokens
 from stages.units.masked_units import MaskedUnits
 from stages.units.vocabulary import MASK, Vocabulary, combinations
+from tests.stages.units.small_bert import SETTINGS, units
 
-SETTINGS = BertSettings(
-    layers=1,
-    dim=16,
-    ffn_dim=32,
-    heads=2,
-    positions=64,
-    batch_frames=300,
-    updates=2,
-    warmup_updates=1,
-    validate_every=1,
-    precision="fp32",
-)
 MakeContext = Callable[..., StepContext]
 Units = dict[str, Any]
-
-
-def units(folder: Path, rows: Units) -> Path:
-    folder.mkdir()
-    write_shard(shard_path(folder, 0), list(rows), list(rows.values()))
-    facts = {"utterances": len(rows), "groups": 2, "codes": 5}
-    (folder / FACTS).write_text(facts_text(facts))
-    return folder
 
 
 @pytest.fixture
